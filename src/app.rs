@@ -1,0 +1,160 @@
+//! The application: builds every part from the settings, and takes them down in the order in which nobody loses
+//! anything. What the parts do is theirs.
+
+mod announce;
+mod urls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+use crate::config::Config;
+use crate::egress::Egress;
+use crate::http::{self, Routes, Running, Server, StatsReader, StatsSource};
+use crate::live::Room;
+use crate::media::ortc;
+use crate::signaling::Signaling;
+use crate::worker::WorkerPool;
+
+/// How long clients get to take their goodbye.
+const GOODBYE_WAIT: Duration = Duration::from_millis(500);
+/// How long HLS gets to write its last segments and end tags.
+const EGRESS_WAIT: Duration = Duration::from_millis(2000);
+/// How long HLS is served from when it begins to end, so that players that reload meanwhile read the end tag.
+const LAST_RELOAD_WAIT: Duration = Duration::from_millis(2500);
+/// How long open HTTP requests get to finish.
+const HTTP_WAIT: Duration = Duration::from_millis(500);
+/// How long the media workers get to say goodbye.
+const WORKER_WAIT: Duration = Duration::from_millis(500);
+
+/// A running server.
+pub struct App {
+    config: Config,
+    http_addr: SocketAddr,
+    announced: announce::Announced,
+    workers: WorkerPool,
+    egress: Option<Egress>,
+    room: Room,
+    signaling: Signaling,
+    http: Running,
+    stopping: watch::Sender<bool>,
+    follower: JoinHandle<()>,
+}
+
+impl App {
+    /// Starts everything. When this returns, the server is ready.
+    ///
+    /// # Errors
+    /// An address that can't be bound or resolved, or something that HLS needs and the machine lacks; the text names
+    /// it.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let announced = announce::find(&config.rtc).await?;
+        let mut rtc = config.rtc.clone();
+        rtc.announce = announced.addresses.iter().map(ToString::to_string).collect();
+        let server = Server::bind(&config.http).await?;
+        let http_addr = server.address();
+        let (egress, egress_events) = if config.hls.enabled {
+            let (egress, events) = Egress::start(&config.hls, &config.data_dir).context("HLS can't start")?;
+            (Some(egress), Some(events))
+        } else {
+            (None, None)
+        };
+        let (workers, media_events) = WorkerPool::start(&rtc).context("the media workers can't start")?;
+        let router = workers.create_router(ortc::default_router_codecs()).await?;
+        let room = Room::new(&config.live, router, egress.clone());
+        let follower = tokio::spawn(room.clone().follow(media_events, egress_events));
+        let (signaling, socket_io) = Signaling::new(&config.signaling, room.clone());
+        let (stopping, stopped) = watch::channel(false);
+        let stats = stats_source(&workers, &room, &signaling, egress.clone(), server.stats());
+        let routes = Routes { room: room.clone(), egress: egress.clone(), stats, stopping: stopped };
+        let http = server.start(http::public(routes.into_router().layer(socket_io)));
+        Ok(Self { config, http_addr, announced, workers, egress, room, signaling, http, stopping, follower })
+    }
+
+    /// The address that HTTP and Socket.IO are served on.
+    #[must_use]
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// The settings that the server runs with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The media workers.
+    #[must_use]
+    pub fn workers(&self) -> &WorkerPool {
+        &self.workers
+    }
+
+    /// What to tell the one who started the server: where to open it, and what may not work.
+    #[must_use]
+    pub fn greeting(&self) -> String {
+        urls::greeting(self.http_addr, &self.config.rtc, &self.announced)
+    }
+
+    /// Ends everything within 5 s: clients are told, playlists get their end tag, files are whole.
+    pub async fn shutdown(self) {
+        self.stopping.send_replace(true);
+        let anyone_live = self.room.counts().live_peers > 0;
+        let goodbye = async {
+            self.signaling.close().await;
+            self.room.close().await;
+        };
+        in_time("closing sockets", GOODBYE_WAIT, goodbye).await;
+        if let Some(egress) = &self.egress {
+            let ended = Instant::now();
+            in_time("ending HLS", EGRESS_WAIT, egress.shutdown()).await;
+            if anyone_live {
+                tokio::time::sleep(LAST_RELOAD_WAIT.saturating_sub(ended.elapsed())).await;
+            }
+        }
+        self.http.stop(HTTP_WAIT).await;
+        in_time("stopping workers", WORKER_WAIT * 2, self.workers.shutdown(WORKER_WAIT)).await;
+        self.follower.abort();
+    }
+}
+
+async fn in_time(what: &str, limit: Duration, work: impl Future<Output = ()>) {
+    if tokio::time::timeout(limit, work).await.is_err() {
+        warn!("{what} took longer than {limit:?}");
+    }
+}
+
+/// All modules' counters as one JSON object.
+fn stats_source(
+    workers: &WorkerPool,
+    room: &Room,
+    signaling: &Signaling,
+    egress: Option<Egress>,
+    http: StatsReader,
+) -> StatsSource {
+    let started = Instant::now();
+    let (workers, room, signaling) = (workers.clone(), room.clone(), signaling.clone());
+    Arc::new(move || {
+        let (workers, room, signaling) = (workers.clone(), room.clone(), signaling.clone());
+        let (egress, http) = (egress.clone(), http.clone());
+        Box::pin(async move {
+            json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "uptimeSecs": started.elapsed().as_secs(),
+                "worker": workers.stats().await,
+                "room": room.counts(),
+                "signaling": signaling.stats(),
+                "hls": egress.map(|egress| egress.stats()).unwrap_or_default(),
+                "http": http.read(),
+            })
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;

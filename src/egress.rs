@@ -1,0 +1,362 @@
+//! Per-peer egress: RTP taps become GStreamer pipelines become HLS segments, held in memory and served by name.
+//!
+//! A peer's failure stays that peer's; nothing here knows where the packets come from or who plays the result.
+
+mod disk;
+mod feed;
+mod peer;
+mod pipeline;
+mod store;
+mod templates;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use mediasoup_types::rtp_parameters::{MediaKind, RtpCodecParameters};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::ids::{PeerId, ProducerId};
+use crate::sfu::api::TapOutput;
+use disk::{LastRound, Mirror};
+use peer::{Command, Ending, Peer, PeerSetup};
+use store::{PeerFiles, Store};
+use templates::Templates;
+
+/// Events that wait to be read; a peer that has one more waits.
+const EVENT_CAPACITY: usize = 256;
+/// Commands that wait for a peer's task; more are refused.
+const COMMAND_CAPACITY: usize = 64;
+/// How long [`Egress::shutdown`] waits for playlists, files and pipelines.
+const SHUTDOWN_WITHIN: Duration = Duration::from_millis(1900);
+/// The folder of HLS files inside the data folder.
+const LIVE_FOLDER: &str = "live";
+
+/// How HLS is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Whether peers get HLS at all.
+    pub enabled: bool,
+    /// How many segments of about 2 s a playlist lists. Three target durations (9 s) are listed in any case.
+    pub window_segments: usize,
+    /// How many segments stay fetchable after they left the playlist; should be at least `window_segments` and one.
+    pub grace_segments: usize,
+    /// How long a peer's ended playlists and segments stay after it left, in seconds.
+    pub retain_secs: u64,
+    /// The most peers with HLS at a time; further ones get none.
+    pub max_peers: usize,
+    /// The bit rate of VP8 and VP9 transcoded to H.264, in kbit/s.
+    pub transcode_kbps: u32,
+    /// Whether the files are written to `<data-dir>/live` as well.
+    pub write_to_disk: bool,
+    /// A folder whose pipeline templates replace the built-in ones of the same names; empty for none.
+    pub pipelines_dir: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            window_segments: 8,
+            grace_segments: 10,
+            retain_secs: 15,
+            max_peers: 500,
+            transcode_kbps: 2500,
+            write_to_disk: false,
+            pipelines_dir: PathBuf::new(),
+        }
+    }
+}
+
+/// Asks the publisher of one track for a key frame; callable from any thread, rate-limited by the media core.
+pub type KeyFrameRequester = Arc<dyn Fn() + Send + Sync>;
+
+/// One producer as egress gets it.
+pub struct Track {
+    /// Whose packets these are.
+    pub producer_id: ProducerId,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Codec, payload type, clock rate, channels and format parameters of the packets.
+    pub codec: RtpCodecParameters,
+    /// Whether the producer is paused at this moment.
+    pub paused: bool,
+    /// The packets.
+    pub source: mpsc::Receiver<TapOutput>,
+    /// How to ask for a key frame.
+    pub request_key_frame: KeyFrameRequester,
+}
+
+/// What egress reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EgressEvent {
+    /// The peer's master playlist answers and its media playlists list at least one segment. Sent once for a peer.
+    Playable(PeerId),
+    /// Everything of a peer is gone from memory and disk.
+    Gone(PeerId),
+}
+
+/// How much HLS there is at this moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stats {
+    /// Peers whose media is made into HLS, or whose last segments are kept.
+    pub hls_peers: usize,
+    /// Playlists, segments and init segments in memory.
+    pub files: usize,
+    /// The bytes of all of them.
+    pub bytes: usize,
+}
+
+/// One file of a peer's HLS, ready to be sent.
+#[derive(Debug, Clone)]
+pub struct HlsFile {
+    /// The MIME type.
+    pub content_type: &'static str,
+    /// The `Cache-Control` header.
+    pub cache_control: &'static str,
+    /// The bytes.
+    pub body: Bytes,
+}
+
+/// All peers' HLS.
+#[derive(Clone)]
+pub struct Egress {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    /// Where files are written, if they are.
+    folder: Option<PathBuf>,
+    runtime: Handle,
+    /// `None` if HLS is off.
+    templates: Option<Arc<Templates>>,
+    store: Store,
+    events: mpsc::Sender<EgressEvent>,
+    peers: Mutex<Peers>,
+}
+
+#[derive(Default)]
+struct Peers {
+    running: HashMap<PeerId, Running>,
+    shut_down: bool,
+}
+
+/// A peer's task as it is seen from outside.
+struct Running {
+    files: Arc<PeerFiles>,
+    commands: mpsc::Sender<Command>,
+    ending: watch::Sender<Ending>,
+    task: JoinHandle<()>,
+}
+
+impl Egress {
+    /// Initialises GStreamer, checks that every pipeline template can be built, and starts. Has to be called inside a
+    /// tokio runtime, which the peers' tasks then run on.
+    ///
+    /// # Errors
+    /// Fails if a GStreamer element is missing, a template is wrong, or the folder for files can't be made; the error
+    /// names it.
+    pub fn start(config: &Config, data_dir: &Path) -> anyhow::Result<(Self, mpsc::Receiver<EgressEvent>)> {
+        let runtime = Handle::try_current().context("egress needs a tokio runtime")?;
+        let mut templates = None;
+        let mut folder = None;
+        if config.enabled {
+            gstreamer::init().context("GStreamer does not start")?;
+            let own = Some(config.pipelines_dir.as_path()).filter(|path| !path.as_os_str().is_empty());
+            templates = Some(Arc::new(Templates::load(own)?));
+            if config.write_to_disk {
+                let path = data_dir.join(LIVE_FOLDER);
+                disk::prepare(&path).with_context(|| format!("preparing {}", path.display()))?;
+                folder = Some(path);
+            }
+        }
+        let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
+        let inner = Inner {
+            config: config.clone(),
+            folder,
+            runtime,
+            templates,
+            store: Store::default(),
+            events,
+            peers: Mutex::default(),
+        };
+        Ok((Self { inner: Arc::new(inner) }, receiver))
+    }
+
+    /// Adds a track to a peer's HLS, starting it with the peer's first track. A second track of a kind takes the
+    /// first one's place. Never waits. A track that can't be taken (codec, limits) is refused with a warning.
+    pub fn add_track(&self, peer: &PeerId, track: Track) {
+        let Some(templates) = &self.inner.templates else { return };
+        let mut peers = self.peers();
+        if peers.shut_down {
+            return;
+        }
+        let ended = |running: &Running| *running.ending.borrow() != Ending::No;
+        if peers.running.get(peer).is_none_or(ended) {
+            let previous = peers.running.remove(peer);
+            if previous.is_none() && peers.running.len() >= self.inner.config.max_peers {
+                tracing::warn!(%peer, limit = self.inner.config.max_peers, "too many peers for HLS");
+                return;
+            }
+            let running = self.start_peer(peer, previous, Arc::clone(templates));
+            peers.running.insert(peer.clone(), running);
+        }
+        let Some(running) = peers.running.get(peer) else { return };
+        let producer = track.producer_id;
+        if running.commands.try_send(Command::AddTrack(Box::new(track))).is_err() {
+            tracing::warn!(%peer, %producer, "too many changes at once, track refused");
+        }
+    }
+
+    /// Takes one track away; the peer's other track plays on.
+    pub fn remove_track(&self, peer: &PeerId, producer: ProducerId) {
+        let peers = self.peers();
+        let Some(running) = peers.running.get(peer) else { return };
+        if running.commands.try_send(Command::RemoveTrack(producer)).is_err() {
+            // Nothing is lost: the end of the tap says the same.
+            tracing::debug!(%peer, %producer, "too many changes at once");
+        }
+    }
+
+    /// The peer has left: its playlists get their end tag at once, and everything is gone [`Config::retain_secs`]
+    /// later, which [`EgressEvent::Gone`] reports.
+    pub fn end_peer(&self, peer: &PeerId) {
+        if let Some(running) = self.peers().running.get(peer) {
+            running.end(Ending::Left);
+        }
+    }
+
+    /// The file that `/live/<name>` names, if there is one.
+    #[must_use]
+    pub fn file(&self, name: &str) -> Option<HlsFile> {
+        self.inner.store.file(name)
+    }
+
+    /// Peers whose master playlist is playable now.
+    #[must_use]
+    pub fn playable(&self) -> Vec<PeerId> {
+        self.inner.store.playable()
+    }
+
+    /// How much HLS there is.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let (files, bytes) = self.inner.store.size();
+        Stats { hls_peers: self.peers().running.len(), files, bytes }
+    }
+
+    /// Ends every playlist with its end tag and stops all pipelines, within about two seconds. Files stay readable.
+    pub async fn shutdown(&self) {
+        let running: Vec<Running> = {
+            let mut peers = self.peers();
+            peers.shut_down = true;
+            peers.running.drain().map(|(_, running)| running).collect()
+        };
+        for peer in &running {
+            peer.end(Ending::Shutdown);
+        }
+        let all = async {
+            for peer in running {
+                if peer.task.await.is_err() {
+                    tracing::error!("a peer's task failed");
+                }
+            }
+        };
+        if tokio::time::timeout(SHUTDOWN_WITHIN, all).await.is_err() {
+            tracing::warn!("HLS did not end in time");
+        }
+    }
+
+    fn peers(&self) -> MutexGuard<'_, Peers> {
+        self.inner.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start_peer(&self, peer: &PeerId, previous: Option<Running>, templates: Arc<Templates>) -> Running {
+        let files = Arc::new(PeerFiles::default());
+        let previous = previous.map(|previous| {
+            files.set_next_sequence(previous.files.next_sequence());
+            previous.end(Ending::Replaced);
+            previous.task
+        });
+        self.inner.store.insert(peer, &files);
+        let (commands, receiver) = mpsc::channel(COMMAND_CAPACITY);
+        let (ending, watcher) = watch::channel(Ending::No);
+        let setup = PeerSetup {
+            peer: peer.clone(),
+            config: self.inner.config.clone(),
+            templates,
+            files: Arc::clone(&files),
+            events: self.inner.events.clone(),
+            commands: receiver,
+            ending: watcher.clone(),
+            previous,
+        };
+        let egress = self.clone();
+        let (peer, own) = (peer.clone(), Arc::clone(&files));
+        let task = self.inner.runtime.spawn(async move {
+            let mirror = egress.inner.folder.clone().map(|folder| {
+                let (mirror, last_round) = Mirror::new(folder, Arc::clone(&own));
+                (tokio::spawn(mirror.run()), last_round)
+            });
+            Peer::new(setup).run().await;
+            let ending = *watcher.borrow();
+            egress.peer_ended(&peer, &own, ending, mirror).await;
+        });
+        Running { files, commands, ending, task }
+    }
+
+    /// Removes what is left of a peer whose task is done.
+    async fn peer_ended(
+        &self,
+        peer: &PeerId,
+        files: &Arc<PeerFiles>,
+        ending: Ending,
+        mirror: Option<(JoinHandle<()>, LastRound)>,
+    ) {
+        if ending != Ending::Shutdown {
+            files.clear();
+            self.inner.store.remove(peer, files);
+        }
+        if let Some((task, last_round)) = mirror {
+            last_round.ask();
+            if task.await.is_err() {
+                tracing::error!(%peer, "the task that writes HLS files failed");
+            }
+        }
+        if ending != Ending::Left {
+            return;
+        }
+        let own = |running: &Running| Arc::ptr_eq(&running.files, files);
+        {
+            let mut peers = self.peers();
+            if peers.running.get(peer).is_some_and(own) {
+                peers.running.remove(peer);
+            }
+        }
+        if self.inner.events.send(EgressEvent::Gone(peer.clone())).await.is_err() {
+            tracing::debug!("nobody listens to egress events");
+        }
+    }
+}
+
+impl Running {
+    /// Ends the peer, unless it ended already in a way that says more.
+    fn end(&self, ending: Ending) {
+        self.ending.send_if_modified(|current| {
+            let changes = *current == Ending::No || ending != Ending::Left;
+            if changes {
+                *current = ending;
+            }
+            changes
+        });
+    }
+}

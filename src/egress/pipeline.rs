@@ -1,0 +1,250 @@
+//! One running GStreamer pipeline: RTP packets go in, access units come out on a bounded channel.
+//!
+//! Callbacks run on GStreamer's threads, where a panic would abort the process: they only copy and hand over. What
+//! does not fit into the channel is dropped and reported.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app::{AppSink, AppSinkCallbacks, AppSrc};
+use mediasoup_types::rtp_parameters::MediaKind;
+use tokio::sync::mpsc;
+
+use super::templates::{Template, Templates, Variables};
+use crate::media::fmp4::{AudioConfig, VideoConfig};
+use crate::media::segmenter::{AudioUnit, VideoUnit};
+use crate::media::timeline::MediaTime;
+
+/// Access units that wait to be taken from a pipeline; more are dropped.
+const UNIT_CAPACITY: usize = 512;
+/// How much later than the one before a buffer without a time stamp is assumed to be.
+const ASSUMED_STEP: gst::ClockTime = gst::ClockTime::from_mseconds(20);
+
+/// What a pipeline hands out.
+#[derive(Debug)]
+pub(super) enum Output {
+    Video(VideoUnit),
+    Audio(AudioUnit),
+    /// The pipeline is dead.
+    Failed(String),
+}
+
+/// A running pipeline; it stops when dropped.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    pipeline: gst::Pipeline,
+    source: AppSrc,
+    sink: AppSink,
+    overflowed: Arc<AtomicBool>,
+    outputs: mpsc::Receiver<Output>,
+}
+
+impl Pipeline {
+    /// Builds and starts a pipeline. Loads plugins, so it may block for a moment.
+    pub(super) fn start(
+        templates: &Templates,
+        template: Template,
+        kind: MediaKind,
+        variables: Variables,
+    ) -> anyhow::Result<Self> {
+        let (pipeline, source, sink) = templates.build(template, variables)?;
+        let (sender, outputs) = mpsc::channel(UNIT_CAPACITY);
+        let overflowed = Arc::new(AtomicBool::new(false));
+        report_errors(&pipeline, sender.clone());
+        let mut reader = UnitReader { kind, caps: None, format: None, last_pts: None };
+        let flag = Arc::clone(&overflowed);
+        let on_sample = move |sink: &AppSink| {
+            let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+            let Some(unit) = reader.read(&sample) else { return Ok(gst::FlowSuccess::Ok) };
+            match sender.try_send(unit) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(_)) => flag.store(true, Ordering::Relaxed),
+                Err(mpsc::error::TrySendError::Closed(_)) => return Err(gst::FlowError::Flushing),
+            }
+            Ok(gst::FlowSuccess::Ok)
+        };
+        sink.set_callbacks(AppSinkCallbacks::builder().new_sample(on_sample).build());
+        let started = Self { pipeline, source, sink, overflowed, outputs };
+        started.pipeline.set_state(gst::State::Playing)?;
+        Ok(started)
+    }
+
+    /// Feeds one RTP packet. Never waits: when the pipeline can't keep up, its queue drops what is oldest.
+    pub(super) fn push(&self, packet: Bytes, pts: MediaTime) {
+        let mut buffer = gst::Buffer::from_slice(packet);
+        if let Some(buffer) = buffer.get_mut() {
+            let time = gst::ClockTime::from_nseconds(pts.nanos());
+            buffer.set_pts(time);
+            buffer.set_dts(time);
+        }
+        if let Err(reason) = self.source.push_buffer(buffer) {
+            tracing::trace!(%reason, "pipeline takes no packet");
+        }
+    }
+
+    /// Tells the decoder that nothing comes from `at` on for `duration`.
+    pub(super) fn push_gap(&self, at: MediaTime, duration: Duration) {
+        let gap = gst::event::Gap::builder(gst::ClockTime::from_nseconds(at.nanos()))
+            .duration(gst::ClockTime::try_from(duration).unwrap_or(gst::ClockTime::ZERO))
+            .build();
+        if !self.source.send_event(gap) {
+            tracing::trace!("pipeline takes no gap");
+        }
+    }
+
+    /// The next thing that comes out. Cancel safe.
+    pub(super) async fn next(&mut self) -> Output {
+        match self.outputs.recv().await {
+            Some(output) => output,
+            None => std::future::pending().await, // the callbacks hold the sender until the pipeline is dropped
+        }
+    }
+
+    /// The next thing that came out already.
+    pub(super) fn try_next(&mut self) -> Option<Output> {
+        self.outputs.try_recv().ok()
+    }
+
+    /// Whether access units were dropped since the last call.
+    pub(super) fn take_overflow(&self) -> bool {
+        self.overflowed.swap(false, Ordering::Relaxed)
+    }
+
+    /// Tells the encoder to make the first picture at or after `at`, or the next one, a key frame.
+    pub(super) fn force_key_frame(&self, at: Option<MediaTime>) {
+        let time = at.map(|at| gst::ClockTime::from_nseconds(at.nanos()));
+        let request = gst::Structure::builder("GstForceKeyUnit")
+            .field("running-time", time)
+            .field("all-headers", true)
+            .field("count", 0u32)
+            .build();
+        if !self.sink.send_event(gst::event::CustomUpstream::new(request)) {
+            tracing::debug!("no encoder took the key frame request");
+        }
+    }
+}
+
+impl Pipeline {
+    /// Stops the pipeline and waits for its threads.
+    pub(super) async fn stop(mut self) {
+        self.outputs.close();
+        let stopped = tokio::task::spawn_blocking(move || stop(&self.pipeline)).await;
+        if stopped.is_err() {
+            tracing::warn!("a pipeline was not stopped");
+        }
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        if self.pipeline.current_state() == gst::State::Null {
+            return;
+        }
+        self.outputs.close();
+        // Stopping joins the pipeline's threads: not on a thread that others wait for.
+        let pipeline = self.pipeline.clone();
+        if std::thread::Builder::new()
+            .name("stop pipeline".to_owned())
+            .spawn(move || stop(&pipeline))
+            .is_err()
+        {
+            stop(&self.pipeline);
+        }
+    }
+}
+
+fn stop(pipeline: &gst::Pipeline) {
+    if pipeline.set_state(gst::State::Null).is_err() {
+        tracing::warn!("a pipeline did not stop cleanly");
+    }
+}
+
+/// Hands errors over from the bus, on the thread that they happen on.
+fn report_errors(pipeline: &gst::Pipeline, sender: mpsc::Sender<Output>) {
+    let Some(bus) = pipeline.bus() else { return };
+    bus.set_sync_handler(move |_, message| {
+        let reason = match message.view() {
+            gst::MessageView::Error(error) => {
+                let source = error.src().map(|source| source.name().to_string()).unwrap_or_default();
+                format!("{source}: {} ({})", error.error(), error.debug().unwrap_or_default())
+            }
+            gst::MessageView::Eos(_) => "unexpected end of stream".to_owned(),
+            _ => return gst::BusSyncReply::Drop,
+        };
+        if sender.try_send(Output::Failed(reason)).is_err() {
+            tracing::debug!("a pipeline error found nobody");
+        }
+        gst::BusSyncReply::Drop
+    });
+}
+
+/// The stream's codec configuration, from the caps.
+#[derive(Debug, Clone)]
+enum Format {
+    Video(Arc<VideoConfig>),
+    Audio(Arc<AudioConfig>),
+}
+
+/// Makes access units of samples. Caps change in order with the buffers, so a new resolution meets its first picture.
+struct UnitReader {
+    kind: MediaKind,
+    caps: Option<gst::Caps>,
+    format: Option<Format>,
+    last_pts: Option<gst::ClockTime>,
+}
+
+impl UnitReader {
+    fn read(&mut self, sample: &gst::Sample) -> Option<Output> {
+        let caps = sample.caps_owned()?;
+        if self.caps.as_ref() != Some(&caps) {
+            self.format = read_format(self.kind, &caps);
+            if self.format.is_none() {
+                tracing::warn!(%caps, "a pipeline's output can't be used");
+            }
+            self.caps = Some(caps);
+        }
+        let buffer = sample.buffer()?;
+        let assumed = self.last_pts.map(|last| last + ASSUMED_STEP);
+        // Some encoders shift all time stamps (x264enc by 1000 hours) and say so in the segment.
+        let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+        let stamped = segment.to_running_time(buffer.pts().or_else(|| buffer.dts()));
+        let pts = stamped.or(assumed)?;
+        self.last_pts = Some(pts);
+        let pts = MediaTime::from_nanos(pts.nseconds());
+        let data = Bytes::copy_from_slice(buffer.map_readable().ok()?.as_slice());
+        match self.format.clone()? {
+            Format::Video(config) => {
+                let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+                Some(Output::Video(VideoUnit { pts, key, data, config }))
+            }
+            Format::Audio(config) => Some(Output::Audio(AudioUnit { pts, data, config })),
+        }
+    }
+}
+
+fn read_format(kind: MediaKind, caps: &gst::Caps) -> Option<Format> {
+    let structure = caps.structure(0)?;
+    let codec_data = structure.get::<gst::Buffer>("codec_data").ok()?;
+    let codec_data = codec_data.map_readable().ok()?;
+    match kind {
+        MediaKind::Video => {
+            let side = |name| structure.get::<i32>(name).ok().and_then(|side| u32::try_from(side).ok());
+            let config = VideoConfig::new(&codec_data, side("width")?, side("height")?);
+            config
+                .inspect_err(|reason| tracing::warn!(%reason, "video"))
+                .ok()
+                .map(|c| Format::Video(Arc::new(c)))
+        }
+        MediaKind::Audio => {
+            let config = AudioConfig::new(&codec_data);
+            config
+                .inspect_err(|reason| tracing::warn!(%reason, "audio"))
+                .ok()
+                .map(|c| Format::Audio(Arc::new(c)))
+        }
+    }
+}

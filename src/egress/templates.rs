@@ -1,0 +1,177 @@
+//! Pipeline templates: text with `${placeholders}`, built in and overridable by a folder.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app::{AppSink, AppSrc};
+
+/// What a template turns into H.264 or AAC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Template {
+    H264,
+    Vp8,
+    Vp9,
+    Opus,
+}
+
+impl Template {
+    const ALL: [Self; 4] = [Self::H264, Self::Vp8, Self::Vp9, Self::Opus];
+
+    const fn file_name(self) -> &'static str {
+        match self {
+            Self::H264 => "h264.txt",
+            Self::Vp8 => "vp8.txt",
+            Self::Vp9 => "vp9.txt",
+            Self::Opus => "opus.txt",
+        }
+    }
+
+    const fn built_in(self) -> &'static str {
+        match self {
+            Self::H264 => include_str!("../../gst-pipelines/h264.txt"),
+            Self::Vp8 => include_str!("../../gst-pipelines/vp8.txt"),
+            Self::Vp9 => include_str!("../../gst-pipelines/vp9.txt"),
+            Self::Opus => include_str!("../../gst-pipelines/opus.txt"),
+        }
+    }
+
+    /// Whether the pipeline encodes, so that key frames are made here and not asked for.
+    pub(super) const fn encodes_video(self) -> bool {
+        matches!(self, Self::Vp8 | Self::Vp9)
+    }
+}
+
+/// The most bytes of packets that wait in front of a pipeline; older ones give way.
+const QUEUE_BYTES: u32 = 8 << 20;
+/// AAC encoders, best first. `voaacenc` costs two thirds of the other's time and a ninth of its memory.
+const AAC_ENCODERS: [(&str, &str); 2] =
+    [("voaacenc", "voaacenc bitrate=128000"), ("avenc_aac", "avenc_aac bitrate=128000")];
+
+/// What differs between two pipelines of one template.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Variables {
+    pub(super) clock_rate: u32,
+    pub(super) channels: u8,
+    /// The bit rate of transcoded video, in kbit/s.
+    pub(super) video_kbps: u32,
+}
+
+/// All templates, as they are used.
+#[derive(Debug, Clone)]
+pub(super) struct Templates {
+    texts: Vec<(Template, String)>,
+    aac_encoder: &'static str,
+}
+
+impl Templates {
+    /// Reads the templates and checks that each can be built. Errors name the file and what is missing.
+    pub(super) fn load(folder: Option<&Path>) -> anyhow::Result<Self> {
+        let installed = |element: &str| gst::ElementFactory::find(element).is_some();
+        let Some((_, aac_encoder)) = AAC_ENCODERS.into_iter().find(|(element, _)| installed(element)) else {
+            bail!(
+                "no AAC encoder: install voaacenc (gstreamer1.0-plugins-bad) or avenc_aac (gstreamer1.0-libav)"
+            );
+        };
+        let mut texts = Vec::new();
+        for template in Template::ALL {
+            texts.push((template, read(template, folder)?));
+        }
+        let templates = Self { texts, aac_encoder };
+        for template in Template::ALL {
+            let clock_rate = if template == Template::Opus { 48_000 } else { 90_000 };
+            let sample = Variables { clock_rate, channels: 2, video_kbps: 2000 };
+            templates
+                .build(template, sample)
+                .with_context(|| format!("pipeline {}", template.file_name()))?;
+        }
+        Ok(templates)
+    }
+
+    /// Builds a pipeline with its two ends.
+    pub(super) fn build(
+        &self,
+        template: Template,
+        variables: Variables,
+    ) -> anyhow::Result<(gst::Pipeline, AppSrc, AppSink)> {
+        let line = self.line(template, variables)?;
+        let Ok(pipeline) = gst::parse::launch(&line)?.downcast::<gst::Pipeline>() else {
+            bail!("one element is no pipeline");
+        };
+        let source = pipeline.by_name("source").and_then(|element| element.downcast::<AppSrc>().ok());
+        let sink = pipeline.by_name("sink").and_then(|element| element.downcast::<AppSink>().ok());
+        match (source, sink) {
+            (Some(source), Some(sink)) => Ok((pipeline, source, sink)),
+            _ => bail!("an appsrc named \"source\" and an appsink named \"sink\" are needed"),
+        }
+    }
+
+    fn line(&self, template: Template, variables: Variables) -> anyhow::Result<String> {
+        let text = self.texts.iter().find(|(known, _)| *known == template).map_or("", |(_, text)| text);
+        let mut line = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            line.push_str(before);
+            let Some((name, after)) = after.split_once('}') else { bail!("unclosed placeholder") };
+            match name {
+                "clock_rate" => line.push_str(&variables.clock_rate.to_string()),
+                "channels" => line.push_str(&variables.channels.to_string()),
+                "video_kbps" => line.push_str(&variables.video_kbps.to_string()),
+                "queue_bytes" => line.push_str(&QUEUE_BYTES.to_string()),
+                "aac_encoder" => line.push_str(self.aac_encoder),
+                unknown => bail!("unknown placeholder ${{{unknown}}}"),
+            }
+            rest = after;
+        }
+        line.push_str(rest);
+        Ok(line)
+    }
+}
+
+/// The template's text without its comments.
+fn read(template: Template, folder: Option<&Path>) -> anyhow::Result<String> {
+    let own = folder.map(|folder| folder.join(template.file_name())).filter(|path| path.exists());
+    let text = match own {
+        Some(path) => {
+            std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?
+        }
+        None => template.built_in().to_owned(),
+    };
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    Ok(lines.collect::<Vec<_>>().join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_template_can_be_built() {
+        gst::init().unwrap();
+        Templates::load(None).unwrap();
+    }
+
+    #[test]
+    fn a_folder_overrides_one_template_and_mistakes_are_named() {
+        gst::init().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("h264.txt");
+        std::fs::write(&path, "# mine\nappsrc name=source ! identity ! appsink name=sink").unwrap();
+        let templates = Templates::load(Some(folder.path())).unwrap();
+        let sample = Variables { clock_rate: 90_000, channels: 2, video_kbps: 2000 };
+        assert!(templates.line(Template::H264, sample).unwrap().contains("identity"));
+        assert!(templates.line(Template::Vp8, sample).unwrap().contains("clock-rate=(int)90000"));
+
+        let load = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            format!("{:#}", Templates::load(Some(folder.path())).unwrap_err())
+        };
+        assert!(load("appsrc name=source ! nosuchelement ! appsink name=sink").contains("nosuchelement"));
+        assert!(
+            load("appsrc name=source ! appsink name=sink max-buffers=${nonsense}").contains("${nonsense}")
+        );
+        assert!(load("appsrc name=source ! fakesink").contains("appsink"));
+        assert!(load("appsrc ! fakesink").starts_with("pipeline h264.txt"));
+    }
+}

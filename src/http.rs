@@ -1,0 +1,129 @@
+//! The web server: who is live as an event stream, HLS files, the demo page, health and counters.
+//!
+//! Handlers translate between HTTP and the modules below and decide nothing. The server underneath bounds what one
+//! client can hold: connections, header sizes, and the time a slow client may take. Socket.IO is not known here; the
+//! application puts it around these routes.
+
+mod demo;
+mod hls;
+mod range;
+mod server;
+mod sse;
+mod status;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tower_http::cors::CorsLayer;
+
+use crate::egress::Egress;
+use crate::live::Room;
+
+pub use server::{Running, Server, Stats, StatsReader};
+
+/// The largest request body that these routes take, in bytes. None of them needs one.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+/// How long a request may take until its answer begins: longer than a long-polling client is kept waiting.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// The most event streams at a time.
+const MAX_EVENT_STREAMS: usize = 10_000;
+
+/// Where the web server listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The TCP address of HTTP and Socket.IO.
+    pub listen: SocketAddr,
+    /// The most HTTP connections at a time, not counting those that became WebSockets. Further ones wait.
+    pub max_connections: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([0, 0, 0, 0], 4000)), max_connections: 4096 }
+    }
+}
+
+impl Config {
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// The setting that makes no sense, and why.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        if !(1..=server::MAX_CONNECTIONS_LIMIT).contains(&self.max_connections) {
+            let reason = format!("not in the range 1 to {}", server::MAX_CONNECTIONS_LIMIT);
+            return Err(("http.max_connections", reason));
+        }
+        Ok(())
+    }
+}
+
+/// Answers `/api/stats`: the counters of all modules, which only the application knows together.
+pub type StatsSource = Arc<dyn Fn() -> BoxFuture<'static, serde_json::Value> + Send + Sync>;
+
+/// What the routes stand on.
+#[derive(Clone)]
+pub struct Routes {
+    /// Who is live.
+    pub room: Room,
+    /// The HLS files; none if HLS is off.
+    pub egress: Option<Egress>,
+    /// All counters.
+    pub stats: StatsSource,
+    /// Turns true when the server is going down.
+    pub stopping: watch::Receiver<bool>,
+}
+
+#[derive(Clone)]
+struct AppState {
+    routes: Routes,
+
+    event_streams: Arc<AtomicUsize>,
+}
+
+impl Routes {
+    /// The routes of this module.
+    pub fn into_router(self) -> Router {
+        let state = AppState { routes: self, event_streams: Arc::default() };
+        Router::new()
+            .route("/health", get(status::health))
+            .route("/api/stats", get(status::stats))
+            .route("/api/live-streams", get(sse::live_streams))
+            .route("/live/{file}", get(hls::file))
+            .fallback(get(demo::file))
+            .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+            .with_state(state)
+    }
+}
+
+/// Puts what holds for every answer around all routes: any origin may ask, and no request waits for ever.
+pub fn public(router: Router) -> Router {
+    router.layer(middleware::from_fn(finish_in_time)).layer(CorsLayer::permissive())
+}
+
+async fn finish_in_time(request: Request, next: Next) -> Response {
+    let Ok(mut response) = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await else {
+        return error(StatusCode::REQUEST_TIMEOUT, "the request took too long");
+    };
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// An error as JSON.
+fn error(status: StatusCode, why: &str) -> Response {
+    (status, axum::Json(serde_json::json!({ "error": why }))).into_response()
+}
+
+#[cfg(test)]
+mod tests;

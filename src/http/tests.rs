@@ -1,0 +1,182 @@
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use http_body_util::BodyExt;
+
+use super::*;
+use crate::egress::HlsFile;
+
+fn request(headers: &[(header::HeaderName, &'static str)]) -> HeaderMap {
+    headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
+}
+
+fn playlist() -> HlsFile {
+    let body = Bytes::from_static(b"0123456789");
+    HlsFile { content_type: "application/vnd.apple.mpegurl", cache_control: "no-cache", body }
+}
+
+async fn body(response: Response) -> Bytes {
+    response.into_body().collect().await.unwrap().to_bytes()
+}
+
+fn header_of<'a>(response: &'a Response, name: &header::HeaderName) -> &'a str {
+    response.headers().get(name).map_or("", |value| value.to_str().unwrap())
+}
+
+#[tokio::test]
+async fn a_file_comes_with_its_type_and_cache_rule() {
+    let response = hls::respond(playlist(), &request(&[]));
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(header_of(&response, &header::CONTENT_TYPE), "application/vnd.apple.mpegurl");
+    assert_eq!(header_of(&response, &header::CACHE_CONTROL), "no-cache");
+    assert_eq!(header_of(&response, &header::ACCEPT_RANGES), "bytes");
+    assert_eq!(body(response).await, "0123456789");
+}
+
+#[tokio::test]
+async fn a_range_is_a_part_and_a_wrong_one_is_refused() {
+    let response = hls::respond(playlist(), &request(&[(header::RANGE, "bytes=2-4")]));
+    assert_eq!(response.status(), StatusCode::PARTIAL_CONTENT);
+    assert_eq!(header_of(&response, &header::CONTENT_RANGE), "bytes 2-4/10");
+    assert_eq!(body(response).await, "234");
+    let response = hls::respond(playlist(), &request(&[(header::RANGE, "bytes=10-")]));
+    assert_eq!(response.status(), StatusCode::RANGE_NOT_SATISFIABLE);
+    assert_eq!(header_of(&response, &header::CONTENT_RANGE), "bytes */10");
+    let changed = request(&[(header::RANGE, "bytes=2-4"), (header::IF_RANGE, "\"other\"")]);
+    assert_eq!(hls::respond(playlist(), &changed).status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_unchanged_playlist_is_not_sent_again() {
+    let response = hls::respond(playlist(), &request(&[]));
+    let mut again = HeaderMap::new();
+    again.insert(header::IF_NONE_MATCH, response.headers()[header::ETAG].clone());
+    let response = hls::respond(playlist(), &again);
+    assert_eq!(response.status(), StatusCode::NOT_MODIFIED);
+    assert!(body(response).await.is_empty());
+    let changed = HlsFile { body: Bytes::from_static(b"other"), ..playlist() };
+    assert_eq!(hls::respond(changed, &again).status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_large_segment_is_not_hashed() {
+    let segment = HlsFile { body: vec![0; 1_000_000].into(), ..playlist() };
+    let response = hls::respond(segment, &request(&[]));
+    assert_eq!(header_of(&response, &header::ETAG), "");
+    assert_eq!(body(response).await.len(), 1_000_000);
+}
+
+#[tokio::test]
+async fn the_root_answers_with_a_page_whether_the_demo_was_built_or_not() {
+    let response = demo::file(Uri::from_static("/"), HeaderMap::new()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(header_of(&response, &header::CONTENT_TYPE).starts_with("text/html"));
+    assert!(body(response).await.starts_with(b"<!doctype html>"));
+}
+
+#[tokio::test]
+async fn what_is_not_part_of_the_demo_is_not_found() {
+    for path in
+        ["/nothing.js", "/../Cargo.toml", "/assets/../../Cargo.toml", "/%2e%2e/Cargo.toml", "//etc/passwd"]
+    {
+        let response = demo::file(path.parse().unwrap(), HeaderMap::new()).await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_allows_any_origin_and_forbids_sniffing() {
+    use tower::ServiceExt;
+
+    let router = public(Router::new().route("/", get(async || "hello")));
+    let request = axum::http::Request::get("/").header(header::ORIGIN, "https://example.org");
+    let response = router.oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(header_of(&response, &header::ACCESS_CONTROL_ALLOW_ORIGIN), "*");
+    assert_eq!(header_of(&response, &header::X_CONTENT_TYPE_OPTIONS), "nosniff");
+}
+
+mod server {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn start(max_connections: usize) -> (SocketAddr, StatsReader, Running) {
+        let config = Config { listen: "127.0.0.1:0".parse().unwrap(), max_connections };
+        let server = Server::bind(&config).await.unwrap();
+        let (address, stats) = (server.address(), server.stats());
+        (address, stats, server.start(Router::new().route("/", get(async || "hello"))))
+    }
+
+    async fn ask(address: SocketAddr, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+
+    #[tokio::test]
+    async fn it_answers_and_counts() {
+        let (address, stats, running) = start(8).await;
+        assert!(ask(address, REQUEST).await.ends_with("hello"));
+        assert!(ask(address, REQUEST).await.ends_with("hello"));
+        assert_eq!(stats.read().accepted, 2);
+        running.stop(Duration::from_secs(5)).await;
+        assert_eq!(stats.read().connections, 0);
+    }
+
+    #[tokio::test]
+    async fn beyond_the_limit_a_connection_waits_for_its_turn() {
+        let (address, stats, _running) = start(1).await;
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut begin = [0; 8];
+        first.read_exact(&mut begin).await.unwrap();
+        let second = tokio::spawn(ask(address, REQUEST));
+        tokio::task::yield_now().await;
+        assert_eq!(stats.read().accepted, 1);
+        drop(first);
+        assert!(second.await.unwrap().ends_with("hello"));
+    }
+
+    #[tokio::test]
+    async fn an_endless_request_head_is_refused() {
+        let (address, _stats, _running) = start(8).await;
+        let mut head = b"GET / HTTP/1.1\r\nx: ".to_vec();
+        head.resize(200_000, b'a');
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // The server may close before all of it is written.
+        drop(stream.write_all(&head).await);
+        let mut answer = Vec::new();
+        drop(stream.read_to_end(&mut answer).await);
+        assert!(
+            answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
+    }
+
+    #[tokio::test]
+    async fn stopping_closes_the_port_and_idle_connections() {
+        let (address, _stats, running) = start(8).await;
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        idle.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut begin = [0; 8];
+        idle.read_exact(&mut begin).await.unwrap();
+        running.stop(Duration::from_secs(5)).await;
+        let mut rest = Vec::new();
+        idle.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.ends_with(b"hello"));
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_address_in_use_is_an_error_that_names_it() {
+        let (address, _stats, _running) = start(8).await;
+        let config = Config { listen: address, max_connections: 1 };
+        let error = Server::bind(&config).await.err().unwrap().to_string();
+        assert!(error.contains(&address.to_string()), "{error}");
+    }
+}

@@ -1,0 +1,116 @@
+//! Typed identifiers and units that every layer shares.
+//!
+//! An id made by weir is a random UUID, so that it can't be guessed; a [`PeerId`] is the name that the signalling
+//! layer knows a peer by. Nothing here knows what the named things are.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+macro_rules! uuid_id {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new random id (UUID version 4).
+            #[must_use]
+            pub fn random() -> Self {
+                Self(Uuid::new_v4())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Uuid::try_parse(text).map(Self)
+            }
+        }
+    )+};
+}
+
+uuid_id! {
+    /// A router: the set of transports whose producers and consumers can be connected.
+    RouterId,
+    /// A transport: one ICE, DTLS and SRTP association with a peer.
+    TransportId,
+    /// A producer: one audio or video source that a peer sends.
+    ProducerId,
+    /// A consumer: one producer as it is forwarded to one transport.
+    ConsumerId,
+    /// A tap: one producer as it is handed to a reader inside the process.
+    TapId,
+}
+
+/// The name by which the signalling layer knows a peer (for Socket.IO: the socket id).
+///
+/// It is part of HLS file names, so it holds ASCII letters, digits, `-` and `_` only.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(Arc<str>);
+
+/// Why a text is no [`PeerId`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a peer id is 1 to {} ASCII letters, digits, '-' or '_'", PeerId::MAX_LEN)]
+pub struct InvalidPeerId;
+
+impl PeerId {
+    /// The longest peer id, in bytes.
+    pub const MAX_LEN: usize = 64;
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PeerId {
+    type Err = InvalidPeerId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if text.is_empty() || text.len() > Self::MAX_LEN || !text.bytes().all(allowed) {
+            return Err(InvalidPeerId);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl Serialize for PeerId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An RTP synchronization source identifier (RFC 3550 section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ssrc(pub u32);
+
+impl fmt::Display for Ssrc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

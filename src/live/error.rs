@@ -1,0 +1,115 @@
+//! Why a room refuses what a peer asks for, per operation. The texts are meant for the one who asked.
+
+use mediasoup_types::rtp_parameters::MediaKind;
+
+use crate::sfu::api;
+use crate::worker::RequestError;
+
+/// Why a peer can't join.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// The room holds as many peers as it may.
+    #[error("the room is full: the limit is {0} peers")]
+    Full(usize),
+    /// A peer of this name is there already.
+    #[error("a peer of this name is in the room already")]
+    NameTaken,
+    /// The server is going down.
+    #[error("the room is closed")]
+    Closed,
+}
+
+/// The peer has left, or was removed because it vanished.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the peer has left the room")]
+pub struct PeerGone;
+
+/// A thing that this peer does not have (any more).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {id} not found")]
+pub struct NotYours {
+    /// What was looked for.
+    pub what: &'static str,
+    /// Its id.
+    pub id: String,
+}
+
+/// Why a transport can't be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CreateTransportError {
+    /// The peer is gone.
+    #[error(transparent)]
+    Gone(#[from] PeerGone),
+    /// The media core said no.
+    #[error(transparent)]
+    Media(#[from] RequestError<api::CreateTransportError>),
+}
+
+/// Why a transport can't be connected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectTransportError {
+    /// Not a transport of this peer.
+    #[error(transparent)]
+    NotFound(#[from] NotYours),
+    /// The media core said no.
+    #[error(transparent)]
+    Media(#[from] RequestError<api::ConnectTransportError>),
+}
+
+/// Why a producer can't be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProduceError {
+    /// The peer has no transport to send on.
+    #[error("Send transport not initialized")]
+    NoTransport,
+    /// The peer has as many producers as it may.
+    #[error("too many producers: the limit is {0} for a peer")]
+    Full(usize),
+    /// The peer or its transport ended meanwhile.
+    #[error("the transport was closed")]
+    Closed,
+    /// The media core said no.
+    #[error(transparent)]
+    Media(#[from] RequestError<api::ProduceError>),
+}
+
+/// Why a consumer can't be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConsumeError {
+    /// The peer has no transport to receive on.
+    #[error("Receive transport not initialized")]
+    NoTransport,
+    /// No such producer in this room.
+    #[error(transparent)]
+    NotFound(#[from] NotYours),
+    /// The peer has as many consumers as it may.
+    #[error("too many consumers: the limit is {0} for a peer")]
+    Full(usize),
+    /// The peer or its transport ended meanwhile.
+    #[error("the transport was closed")]
+    Closed,
+    /// The media core said no.
+    #[error(transparent)]
+    Media(#[from] RequestError<api::ConsumeError>),
+}
+
+/// Why something can't be paused, resumed or closed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// Not a thing of this peer.
+    #[error(transparent)]
+    NotFound(#[from] NotYours),
+    /// The peer publishes nothing of this kind.
+    #[error("no {} producer", kind_name(*.0))]
+    NoneOfKind(MediaKind),
+    /// The media core said no.
+    #[error(transparent)]
+    Media(#[from] RequestError<api::NotFound>),
+}
+
+fn kind_name(kind: MediaKind) -> &'static str {
+    match kind {
+        MediaKind::Audio => "audio",
+        MediaKind::Video => "video",
+    }
+}

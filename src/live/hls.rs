@@ -1,0 +1,87 @@
+//! How a room's producers get into their peers' HLS and out of it again.
+//!
+//! A peer's HLS takes its first audio and its first video producer; further ones of the same kind are WebRTC only.
+
+use std::sync::Arc;
+
+use tracing::{debug, warn};
+
+use super::Room;
+use super::event::Event;
+use super::registry::{HlsState, Producer, RemovedTransport};
+use crate::egress::Track;
+use crate::ids::{PeerId, ProducerId};
+
+/// How many packets a tap holds for egress: four seconds of 10 Mbit/s video in packets of 1200 bytes.
+pub(super) const TAP_CAPACITY: usize = 4096;
+
+impl Room {
+    /// Feeds a producer into its peer's HLS. If that fails, the peer is watched over WebRTC all the same.
+    pub(super) async fn start_hls(&self, peer: &PeerId, producer: ProducerId) {
+        let Some(egress) = &self.inner.egress else { return };
+        let (tap, source) = match self.inner.router.tap(producer, TAP_CAPACITY).await {
+            Ok(tap) => tap,
+            Err(error) => {
+                warn!(%peer, %producer, %error, "no HLS for this producer");
+                self.registry().set_unfed(producer);
+                return;
+            }
+        };
+        if !self.registry().set_fed(producer, tap.id) {
+            self.log_refused("close tap", self.inner.router.close_tap(tap.id).await);
+            return;
+        }
+        let router = self.inner.router.clone();
+        let track = Track {
+            producer_id: producer,
+            kind: tap.kind,
+            codec: tap.codec,
+            paused: tap.producer_paused,
+            source,
+            request_key_frame: Arc::new(move || router.request_key_frame(producer)),
+        };
+        egress.add_track(peer, track);
+        // The producer may have ended between the two lines above; its end then found no track to take away.
+        if !self.registry().has_producer(producer) {
+            debug!(%peer, %producer, "the producer ended while its HLS began");
+            egress.remove_track(peer, producer);
+            if self.registry().inbox(peer).is_none() {
+                egress.end_peer(peer);
+            }
+        }
+    }
+
+    /// Carries out what the end of a transport means for the room.
+    pub(super) fn transport_removed(&self, peer: &PeerId, removed: RemovedTransport) {
+        self.producers_removed(peer, &removed.producers, removed.ends_hls, removed.was_live);
+    }
+
+    /// Tells of producers that ended while their peer stays, and takes them out of its HLS.
+    pub(super) fn producers_removed(
+        &self,
+        peer: &PeerId,
+        producers: &[Producer],
+        ends_hls: bool,
+        was_live: bool,
+    ) {
+        for producer in producers {
+            if let (HlsState::Fed(_), false, Some(egress)) = (producer.hls, ends_hls, &self.inner.egress) {
+                egress.remove_track(peer, producer.id);
+            }
+            self.publish(Event::ProducerClosed { peer: peer.clone(), producer: producer.id });
+        }
+        if ends_hls {
+            self.end_hls(peer);
+        }
+        if was_live {
+            self.publish(Event::PeerOffAir(peer.clone()));
+        }
+    }
+
+    /// Ends a peer's playlists. Its taps end with their producers.
+    pub(super) fn end_hls(&self, peer: &PeerId) {
+        if let Some(egress) = &self.inner.egress {
+            egress.end_peer(peer);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! What the media core answers, reports and hands to taps: the values that cross its border.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use mediasoup_types::data_structures::{DtlsParameters, IceCandidate, IceParameters};
+use mediasoup_types::rtp_parameters::{MediaKind, RtpCodecParameters, RtpParameters};
+use serde::Serialize;
+
+use crate::ids::{ConsumerId, ProducerId, TapId, TransportId};
+use crate::media::ortc::ProducerType;
+
+/// What a client needs to build its end of a WebRTC transport (the answer to mediasoup's `createWebRtcTransport`).
+#[derive(Debug, Clone)]
+pub struct WebRtcTransportInfo {
+    /// The transport.
+    pub id: TransportId,
+    /// Username fragment and password of weir's ICE-lite agent.
+    pub ice_parameters: IceParameters,
+    /// Where the worker can be reached, best first.
+    pub ice_candidates: Vec<IceCandidate>,
+    /// Weir's certificate fingerprints; the role is `auto`.
+    pub dtls_parameters: DtlsParameters,
+}
+
+/// A producer that was made.
+#[derive(Debug, Clone)]
+pub struct ProducerInfo {
+    /// The producer.
+    pub id: ProducerId,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Simple, simulcast or SVC.
+    pub producer_type: ProducerType,
+    /// The codec that is sent (never RTX), with the publisher's payload type.
+    pub codec: RtpCodecParameters,
+}
+
+/// A consumer that was made, as its client has to be told.
+#[derive(Debug, Clone)]
+pub struct ConsumerInfo {
+    /// The consumer.
+    pub id: ConsumerId,
+    /// Whose media it gets.
+    pub producer_id: ProducerId,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// The parameters that the client has to receive with.
+    pub rtp_parameters: RtpParameters,
+    /// The producer's type.
+    pub producer_type: ProducerType,
+    /// Whether the producer is paused at this moment.
+    pub producer_paused: bool,
+}
+
+/// A tap that was made: a consumer without a transport.
+#[derive(Debug, Clone)]
+pub struct TapInfo {
+    /// The tap.
+    pub id: TapId,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// The codec of the packets, with the payload type that they carry.
+    pub codec: RtpCodecParameters,
+    /// Whether the producer is paused at this moment.
+    pub producer_paused: bool,
+}
+
+/// What a tap's reader gets, in order.
+#[derive(Debug, Clone)]
+pub enum TapOutput {
+    /// One RTP packet of the stream, decrypted: one SSRC and one continuous sequence for the tap's whole life,
+    /// whichever simulcast layer is behind it. Lost packets leave gaps; late ones come late.
+    Packet(TapPacket),
+    /// The publisher's clock: `rtp` (in the tap's own timestamps) was sampled at `ntp` (RFC 3550 section 6.4.1).
+    SenderReport {
+        /// NTP time stamp, 32.32 fixed point seconds since 1900.
+        ntp: u64,
+        /// The RTP timestamp of the same moment.
+        rtp: u32,
+    },
+    /// The producer was paused: no packet comes until [`TapOutput::Resumed`].
+    Paused,
+    /// The producer goes on.
+    Resumed,
+    /// The producer is gone; nothing follows.
+    Closed,
+}
+
+/// One RTP packet of a tap.
+#[derive(Debug, Clone)]
+pub struct TapPacket {
+    /// The packet, header and payload.
+    pub data: Bytes,
+    /// When it arrived at the worker.
+    pub arrival: Instant,
+}
+
+/// What happened in the media core by itself, without being asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// ICE and DTLS are up: media can flow.
+    TransportConnected(TransportId),
+    /// A transport ended by itself; its producers and consumers are gone with it.
+    TransportClosed(TransportId, TransportCloseReason),
+    /// A consumer ended because its producer did.
+    ConsumerClosed(ConsumerId),
+    /// A consumer's producer was paused.
+    ConsumerPaused(ConsumerId),
+    /// A consumer's producer was resumed.
+    ConsumerResumed(ConsumerId),
+}
+
+/// Why a transport ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransportCloseReason {
+    /// No valid ICE check came for the consent timeout (RFC 7675).
+    ConsentLost,
+    /// The DTLS handshake failed or its certificate did not match the signalled fingerprint.
+    DtlsFailed,
+    /// The peer closed DTLS.
+    DtlsClosed,
+}
+
+/// A named thing that isn't there (any more).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {id} not found")]
+pub struct NotFound {
+    /// What was looked for.
+    pub what: &'static str,
+    /// Its id.
+    pub id: String,
+}
+
+/// Why a router could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CreateRouterError {
+    /// The codec list can't be offered.
+    #[error("unsupported media codecs: {0}")]
+    Codecs(String),
+}
+
+/// Why a transport could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CreateTransportError {
+    /// No such router.
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    /// The worker is full.
+    #[error("too many transports: the limit is {0}")]
+    Full(usize),
+}
+
+/// Why a transport could not be connected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectTransportError {
+    /// No such transport.
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    /// `connect` was called before.
+    #[error("the transport is connected already")]
+    AlreadyConnected,
+    /// No fingerprint that can be verified.
+    #[error("dtlsParameters.fingerprints holds no sha-256, sha-384 or sha-512 fingerprint")]
+    NoFingerprint,
+    /// The DTLS endpoint could not be set up.
+    #[error("DTLS could not be set up: {0}")]
+    Dtls(String),
+}
+
+/// Why a producer could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProduceError {
+    /// No such transport.
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    /// The RTP parameters contradict themselves or the router.
+    #[error("rtpParameters: {0}")]
+    Parameters(String),
+    /// The transport has as many producers as it may.
+    #[error("too many producers on this transport: the limit is {0}")]
+    Full(usize),
+}
+
+/// Why a consumer could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConsumeError {
+    /// No such transport or producer in this router.
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    /// The client can't receive what the producer sends.
+    #[error("Cannot consume this producer: {0}")]
+    Capabilities(String),
+    /// The transport has as many consumers as it may.
+    #[error("too many consumers on this transport: the limit is {0}")]
+    Full(usize),
+}
+
+/// A worker's counters since its start, and how many things it holds now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerStats {
+    /// Transports now.
+    pub transports: usize,
+    /// Producers now.
+    pub producers: usize,
+    /// Consumers now.
+    pub consumers: usize,
+    /// Taps now.
+    pub taps: usize,
+    /// Datagrams received.
+    pub datagrams_received: u64,
+    /// RTP packets received and accepted.
+    pub rtp_received: u64,
+    /// RTP packets forwarded to consumers.
+    pub rtp_forwarded: u64,
+    /// RTP packets sent again for a NACK.
+    pub rtp_retransmitted: u64,
+    /// Datagrams of no known protocol or from an unknown address.
+    pub dropped_unknown: u64,
+    /// STUN messages refused: malformed, unknown user or wrong password.
+    pub dropped_stun: u64,
+    /// SRTP or SRTCP packets that failed authentication or were replays.
+    pub dropped_srtp: u64,
+    /// RTP packets of an SSRC that belongs to no producer.
+    pub dropped_unknown_ssrc: u64,
+    /// Malformed RTP or RTCP inside valid SRTP.
+    pub dropped_malformed: u64,
+    /// Packets that a full tap lost.
+    pub dropped_tap: u64,
+    /// Datagrams that the socket did not take.
+    pub dropped_send: u64,
+    /// Key frame requests (PLI or FIR) sent to publishers.
+    pub key_frame_requests: u64,
+}
+
+impl std::ops::AddAssign for WorkerStats {
+    fn add_assign(&mut self, other: Self) {
+        self.transports += other.transports;
+        self.producers += other.producers;
+        self.consumers += other.consumers;
+        self.taps += other.taps;
+        self.datagrams_received += other.datagrams_received;
+        self.rtp_received += other.rtp_received;
+        self.rtp_forwarded += other.rtp_forwarded;
+        self.rtp_retransmitted += other.rtp_retransmitted;
+        self.dropped_unknown += other.dropped_unknown;
+        self.dropped_stun += other.dropped_stun;
+        self.dropped_srtp += other.dropped_srtp;
+        self.dropped_unknown_ssrc += other.dropped_unknown_ssrc;
+        self.dropped_malformed += other.dropped_malformed;
+        self.dropped_tap += other.dropped_tap;
+        self.dropped_send += other.dropped_send;
+        self.key_frame_requests += other.key_frame_requests;
+    }
+}

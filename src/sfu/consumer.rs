@@ -1,0 +1,286 @@
+//! A consumer: one producer as it is sent to one transport; and a tap: one producer as it is handed to a reader
+//! inside the process.
+
+use std::time::Instant;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use mediasoup_types::rtp_parameters::{RtpHeaderExtensionUri as Uri, RtpParameters};
+
+use crate::ids::{ConsumerId, TapId};
+use crate::media::rtcp::SenderInfo;
+use crate::media::rtp::FIXED_HEADER_LEN;
+use crate::sfu::cache::CachedPacket;
+use crate::sfu::rewrite::{ClockSample, Placed, Rewriter};
+
+/// Bytes that a header can have: the fixed part, and every extension that weir writes.
+pub const MAX_HEADER_LEN: usize = FIXED_HEADER_LEN + 4 + 24;
+/// Characters of a MID that weir gives out.
+const MAX_MID_LEN: usize = 6;
+/// The P bit of the first header byte.
+const PADDING_BIT: u8 = 0x20;
+/// Profile value of the one-byte extension form (RFC 8285 section 4.2).
+const ONE_BYTE_PROFILE: [u8; 2] = [0xBE, 0xDE];
+
+/// The retransmission stream of a consumer (RFC 4588).
+#[derive(Debug)]
+pub struct Rtx {
+    /// Its SSRC.
+    pub ssrc: u32,
+    /// Its payload type.
+    pub payload_type: u8,
+    /// Its last extended sequence number.
+    pub sequence: u64,
+}
+
+/// Header extensions that a consumer's client negotiated, by their router-wide ids (zero: not wanted).
+#[derive(Debug, Clone, Copy, Default)]
+struct Extensions {
+    mid: u8,
+    abs_send_time: u8,
+    audio_level: u8,
+    video_orientation: u8,
+}
+
+/// What was sent so far, for sender reports.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sent {
+    packets: u32,
+    octets: u32,
+    last: Option<(u32, Instant)>,
+}
+
+/// A consumer.
+pub struct Consumer {
+    /// Its id.
+    pub id: ConsumerId,
+    /// The transport that it is sent on (key in the worker).
+    pub transport: usize,
+    /// Its producer (key in the worker).
+    pub producer: usize,
+    /// Whether its client paused it.
+    pub paused: bool,
+    /// The SSRC that its client was told.
+    pub ssrc: u32,
+    /// Its retransmissions, if the client takes them.
+    pub rtx: Option<Rtx>,
+    /// Which packets it gets and what they become.
+    pub rewriter: Rewriter,
+    /// What was sent.
+    pub sent: Sent,
+    payload_type: u8,
+    extensions: Extensions,
+    mid: [u8; MAX_MID_LEN],
+    mid_len: usize,
+}
+
+impl Consumer {
+    /// A paused consumer with the parameters that its client was told.
+    #[must_use]
+    pub fn new(
+        id: ConsumerId,
+        transport: usize,
+        producer: usize,
+        parameters: &RtpParameters,
+        first_sequence: u16,
+    ) -> Option<Self> {
+        let encoding = parameters.encodings.first()?;
+        let codec = parameters.codecs.iter().find(|codec| !codec.is_rtx())?;
+        let rtx_codec = parameters.codecs.iter().find(|codec| codec.is_rtx());
+        let rtx = encoding.rtx.zip(rtx_codec).map(|(rtx, codec)| Rtx {
+            ssrc: rtx.ssrc,
+            payload_type: codec.payload_type(),
+            sequence: u64::from(first_sequence),
+        });
+        let mut mid = [0; MAX_MID_LEN];
+        let text = parameters.mid.as_deref().unwrap_or_default().as_bytes();
+        let mid_len = text.len().min(MAX_MID_LEN);
+        mid.iter_mut().zip(text).for_each(|(byte, text)| *byte = *text);
+        Some(Self {
+            id,
+            transport,
+            producer,
+            paused: true,
+            ssrc: encoding.ssrc?,
+            rtx,
+            rewriter: Rewriter::new(codec.clock_rate().get(), first_sequence),
+            sent: Sent::default(),
+            payload_type: codec.payload_type(),
+            extensions: extensions(parameters),
+            mid,
+            mid_len,
+        })
+    }
+
+    /// Appends the RTP packet that this consumer's client gets for a cached one, its payload padded to `padded_len`;
+    /// the header's length is returned.
+    #[inline]
+    pub fn write_packet(
+        &self,
+        out: &mut Vec<u8>,
+        placed: Placed,
+        packet: &CachedPacket,
+        abs_send_time: u32,
+        padded_len: usize,
+    ) -> usize {
+        let start = out.len();
+        let header_len = self.write_header(out, self.payload_type, self.ssrc, placed, packet, abs_send_time);
+        out.extend_from_slice(&packet.payload);
+        let padding = padded_len.saturating_sub(packet.payload.len());
+        if let Some(count) = u8::try_from(padding).ok().filter(|count| *count > 0) {
+            out.extend(std::iter::repeat_n(0, padding - 1));
+            out.push(count);
+            if let Some(first) = out.get_mut(start) {
+                *first |= PADDING_BIT;
+            }
+        }
+        header_len
+    }
+
+    /// Appends the packet once more as RTX if the client takes that, else as it was. Its SSRC, extended sequence
+    /// number and header length are returned.
+    pub fn write_retransmission(
+        &mut self,
+        out: &mut Vec<u8>,
+        placed: Placed,
+        packet: &CachedPacket,
+        abs_send_time: u32,
+    ) -> (u32, u64, usize) {
+        let Some(rtx) = &mut self.rtx else {
+            let header_len = self.write_packet(out, placed, packet, abs_send_time, 0);
+            return (self.ssrc, placed.sequence, header_len);
+        };
+        rtx.sequence += 1;
+        let (ssrc, payload_type, sequence) = (rtx.ssrc, rtx.payload_type, rtx.sequence);
+        let as_rtx = Placed { sequence, timestamp: placed.timestamp };
+        let header_len = self.write_header(out, payload_type, ssrc, as_rtx, packet, abs_send_time);
+        out.extend_from_slice(&((placed.sequence & 0xFFFF) as u16).to_be_bytes());
+        out.extend_from_slice(&packet.payload);
+        (ssrc, sequence, header_len)
+    }
+
+    fn write_header(
+        &self,
+        out: &mut Vec<u8>,
+        payload_type: u8,
+        ssrc: u32,
+        placed: Placed,
+        packet: &CachedPacket,
+        abs_send_time: u32,
+    ) -> usize {
+        let mut header = [0_u8; MAX_HEADER_LEN];
+        let len =
+            FIXED_HEADER_LEN + self.write_extensions(&mut header[FIXED_HEADER_LEN..], packet, abs_send_time);
+        header[0] = if len > FIXED_HEADER_LEN { 0x90 } else { 0x80 };
+        header[1] = u8::from(packet.marker) << 7 | payload_type & 0x7F;
+        header[2..4].copy_from_slice(&((placed.sequence & 0xFFFF) as u16).to_be_bytes());
+        header[4..8].copy_from_slice(&placed.timestamp.to_be_bytes());
+        header[8..12].copy_from_slice(&ssrc.to_be_bytes());
+        out.extend_from_slice(&header[..len]);
+        len
+    }
+
+    /// Writes the extension block in one-byte form (RFC 8285 section 4.2); its length is returned.
+    fn write_extensions(&self, block: &mut [u8], packet: &CachedPacket, abs_send_time: u32) -> usize {
+        let mut at = 4;
+        let mut put = |id: u8, value: &[u8]| {
+            let end = at + 1 + value.len();
+            if id == 0 || value.is_empty() {
+                return;
+            }
+            if let Some(element) = block.get_mut(at..end) {
+                element[0] = id << 4 | (value.len() - 1) as u8;
+                element[1..].copy_from_slice(value);
+                at = end;
+            }
+        };
+        let [_, seconds @ ..] = abs_send_time.to_be_bytes();
+        put(self.extensions.mid, self.mid.get(..self.mid_len).unwrap_or(&[]));
+        put(self.extensions.abs_send_time, &seconds);
+        if let Some(level) = packet.audio_level {
+            put(self.extensions.audio_level, &[level]);
+        }
+        if let Some(orientation) = packet.video_orientation {
+            put(self.extensions.video_orientation, &[orientation]);
+        }
+        if at == 4 {
+            return 0;
+        }
+        let len = at.next_multiple_of(4);
+        block[..2].copy_from_slice(&ONE_BYTE_PROFILE);
+        block[2..4].copy_from_slice(&((len / 4 - 1) as u16).to_be_bytes());
+        len
+    }
+
+    /// The sender report that is due now: the publisher's own clock where it is known, so that a viewer can put
+    /// audio and video of one publisher in step (RFC 3550 section 6.4.1); else weir's.
+    #[must_use]
+    pub fn sender_info(&self, now: Instant, ntp_now: u64, clock: Option<ClockSample>) -> Option<SenderInfo> {
+        let (last_timestamp, last_sent) = self.sent.last?;
+        let clock_rate = f64::from(self.rewriter.clock_rate());
+        let (ntp, rtp) = match clock {
+            Some(clock) => {
+                let elapsed = now.saturating_duration_since(clock.arrival).as_secs_f64();
+                let rtp = clock.rtp.wrapping_add(self.rewriter.timestamp_offset());
+                let ntp = clock.ntp.wrapping_add((elapsed * 4_294_967_296.0) as u64);
+                (ntp, rtp.wrapping_add((elapsed * clock_rate) as u32))
+            }
+            None => {
+                let elapsed = now.saturating_duration_since(last_sent).as_secs_f64();
+                (ntp_now, last_timestamp.wrapping_add((elapsed * clock_rate) as u32))
+            }
+        };
+        Some(SenderInfo { ssrc: self.ssrc, ntp, rtp, packets: self.sent.packets, octets: self.sent.octets })
+    }
+}
+
+impl Sent {
+    /// Notes a packet that was sent.
+    #[inline]
+    pub fn note(&mut self, now: Instant, timestamp: u32, payload_len: usize) {
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(payload_len as u32);
+        self.last = Some((timestamp, now));
+    }
+}
+
+fn extensions(parameters: &RtpParameters) -> Extensions {
+    let id = |uri: Uri| {
+        let extension = parameters.header_extensions.iter().find(|extension| extension.uri == uri);
+        extension.and_then(|extension| u8::try_from(extension.id).ok()).filter(|id| *id < 15).unwrap_or(0)
+    };
+    Extensions {
+        mid: id(Uri::Mid),
+        abs_send_time: id(Uri::AbsSendTime),
+        audio_level: id(Uri::SsrcAudioLevel),
+        video_orientation: id(Uri::VideoOrientation),
+    }
+}
+
+/// A tap.
+pub struct Tap {
+    /// Its id.
+    pub id: TapId,
+    /// Its producer (key in the worker).
+    pub producer: usize,
+    /// Which packets it gets and what they become.
+    pub rewriter: Rewriter,
+    /// The SSRC of its packets.
+    pub ssrc: u32,
+    /// The payload type of its packets: the publisher's.
+    pub payload_type: u8,
+}
+
+impl Tap {
+    /// The plain RTP packet that the tap's reader gets for a cached one.
+    #[must_use]
+    pub fn packet(&self, placed: Placed, packet: &CachedPacket) -> Bytes {
+        let mut out = BytesMut::with_capacity(FIXED_HEADER_LEN + packet.payload.len());
+        out.put_u8(0x80);
+        out.put_u8(u8::from(packet.marker) << 7 | self.payload_type & 0x7F);
+        out.put_u16((placed.sequence & 0xFFFF) as u16);
+        out.put_u32(placed.timestamp);
+        out.put_u32(self.ssrc);
+        out.put_slice(&packet.payload);
+        out.freeze()
+    }
+}

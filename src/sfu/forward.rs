@@ -1,0 +1,261 @@
+//! What goes out: pending packets are written and encrypted for one viewer after the other, so that each viewer's
+//! packets form one batch for the kernel and the buffers stay in the processor's cache.
+
+use std::time::Instant;
+
+use super::{Transmit, Worker, post};
+use crate::media::rtcp;
+use crate::sfu::api::{TapOutput, TapPacket};
+use crate::sfu::srtp::MAX_OVERHEAD;
+
+/// Datagrams of one batch: what the kernel takes in one UDP_SEGMENT send.
+const MAX_SEGMENTS: usize = 60;
+/// Bytes of one batch, below the 64 KiB of a UDP_SEGMENT send.
+const MAX_BATCH_LEN: usize = 60_000;
+
+impl Worker {
+    /// Whether something waits to be sent at this time.
+    #[must_use]
+    pub fn is_flush_due(&self, now: Instant) -> bool {
+        !self.outbox.is_empty() || self.flush_due.is_some_and(|due| due <= now)
+    }
+
+    /// Sends everything that waits.
+    pub fn flush(&mut self, now: Instant, out: &mut impl Transmit) {
+        while let Some((to, datagram)) = self.outbox.pop_front() {
+            out.transmit(to, &datagram, datagram.len());
+        }
+        if self.flush_due.is_none_or(|due| due > now) {
+            return;
+        }
+        self.flush_due = None;
+        let abs_send_time = self.abs_send_time(now);
+        let mut pending = std::mem::take(&mut self.pending);
+        for key in pending.drain(..) {
+            self.choose_stream(now, key);
+            self.forward(now, key, abs_send_time, out);
+            self.feed_taps(key);
+            if let Some(producer) = self.producers.get_mut(key) {
+                producer.pending.clear();
+            }
+        }
+        self.pending = pending;
+    }
+
+    /// The absolute send time extension's value: 24 bits, 6.18 fixed point seconds.
+    fn abs_send_time(&self, now: Instant) -> u32 {
+        ((self.ntp(now) >> 14) & 0xFF_FFFF) as u32
+    }
+
+    /// NTP time, 32.32 fixed point.
+    pub(super) fn ntp(&self, now: Instant) -> u64 {
+        let (epoch, ntp) = self.config.ntp_at;
+        let elapsed = now.saturating_duration_since(epoch);
+        let fraction = (u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000;
+        ntp.wrapping_add(elapsed.as_secs() << 32).wrapping_add(fraction)
+    }
+
+    /// A larger layer that began to arrive needs a key frame before viewers can switch to it.
+    fn choose_stream(&mut self, now: Instant, key: usize) {
+        if self.producers.get_mut(key).is_some_and(|producer| producer.choose_stream(now)) {
+            self.want_key_frame(now, key);
+        }
+    }
+
+    fn forward(&mut self, now: Instant, key: usize, abs_send_time: u32, out: &mut impl Transmit) {
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        producer.level_pending();
+        let (consumers, transports, scratch) = (&mut self.consumers, &mut self.transports, &mut self.scratch);
+        let mut forwarded = 0;
+        for consumer in &producer.consumers {
+            let Some(consumer) = consumers.get_mut(*consumer) else { continue };
+            if consumer.paused {
+                continue;
+            }
+            let sending = transports.get_mut(consumer.transport).and_then(|transport| transport.sending());
+            let Some((srtp, tuple)) = sending else { continue };
+            let mut batch = Batch::begin(scratch);
+            for pending in &producer.pending {
+                let Some(packet) = producer.cached(pending) else { continue };
+                let stream = pending.stream;
+                let clock = |stream: usize| producer.streams.get(stream).and_then(|stream| stream.clock);
+                let Some(placed) = consumer.rewriter.place(producer.best_stream, stream, packet, clock)
+                else {
+                    continue;
+                };
+                let start = batch.buffer.len();
+                let header_len =
+                    consumer.write_packet(batch.buffer, placed, packet, abs_send_time, pending.padded_len);
+                // The rewriter counts from one cycle on; SRTP's index begins with the first sequence number.
+                let index = placed.sequence - crate::sfu::rewrite::FIRST_SEQUENCE;
+                if srtp.protect_rtp(batch.buffer, start, header_len, consumer.ssrc, index).is_err() {
+                    batch.buffer.truncate(start);
+                    continue;
+                }
+                consumer.sent.note(now, placed.timestamp, packet.payload.len());
+                forwarded += 1;
+                batch.take_segment(start, |contents, size| out.transmit(tuple, contents, size));
+            }
+            batch.finish(|contents, size| out.transmit(tuple, contents, size));
+        }
+        self.stats.rtp_forwarded += forwarded;
+    }
+
+    fn feed_taps(&mut self, key: usize) {
+        let Some(producer) = self.producers.get(key) else { return };
+        for tap in &producer.taps {
+            let Some(tap) = self.taps.get_mut(*tap) else { continue };
+            for pending in &producer.pending {
+                let Some(packet) = producer.cached(pending) else { continue };
+                let stream = pending.stream;
+                let clock = |stream: usize| producer.streams.get(stream).and_then(|stream| stream.clock);
+                let before = tap.rewriter.current_stream();
+                if let Some(placed) = tap.rewriter.place(producer.best_stream, stream, packet, clock) {
+                    if let Some(clock) = clock(stream).filter(|_| before != Some(stream)) {
+                        let rtp = clock.rtp.wrapping_add(tap.rewriter.timestamp_offset());
+                        self.tapped.push_back((tap.id, TapOutput::SenderReport { ntp: clock.ntp, rtp }));
+                    }
+                    let data = tap.packet(placed, packet);
+                    let packet = TapPacket { data, arrival: packet.arrival };
+                    self.tapped.push_back((tap.id, TapOutput::Packet(packet)));
+                }
+            }
+        }
+    }
+
+    /// Sends packets again that a viewer missed, from the cache of the stream that they came from.
+    pub(super) fn retransmit(&mut self, now: Instant, key: usize, missing: impl Iterator<Item = u16>) {
+        let abs_send_time = self.abs_send_time(now);
+        let Some(consumer) = self.consumers.get_mut(key).filter(|consumer| !consumer.paused) else { return };
+        let Some(producer) = self.producers.get(consumer.producer) else { return };
+        let sending = self.transports.get_mut(consumer.transport).and_then(|transport| transport.sending());
+        let Some((srtp, tuple)) = sending else { return };
+        for sequence in missing {
+            let Some(origin) = consumer.rewriter.origin(sequence) else { continue };
+            let stream = producer.streams.get(origin.stream);
+            let Some(packet) = stream.and_then(|stream| stream.cache.get_recent(now, origin.sequence)) else {
+                continue;
+            };
+            let placed = crate::sfu::rewrite::Placed {
+                sequence: origin.placed_sequence,
+                timestamp: packet.timestamp.wrapping_add(origin.timestamp_offset),
+            };
+            let mut datagram = Vec::with_capacity(packet.payload.len() + 64);
+            let (ssrc, sequence, header_len) =
+                consumer.write_retransmission(&mut datagram, placed, packet, abs_send_time);
+            let index =
+                if ssrc == consumer.ssrc { sequence - crate::sfu::rewrite::FIRST_SEQUENCE } else { sequence };
+            if srtp.protect_rtp(&mut datagram, 0, header_len, ssrc, index).is_ok() {
+                self.stats.rtp_retransmitted += 1;
+                post(&mut self.outbox, &mut self.stats, tuple, datagram);
+            }
+        }
+    }
+
+    /// Asks a producer's publisher for a key frame of the stream that viewers get, now or when it may be asked again.
+    pub(super) fn want_key_frame(&mut self, now: Instant, key: usize) {
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        let is_video = producer.kind == mediasoup_types::rtp_parameters::MediaKind::Video;
+        if !is_video || producer.paused {
+            return;
+        }
+        producer.choose_stream(now);
+        let (transport, best) = (producer.transport, producer.best_stream);
+        let Some(stream) = producer.streams.get_mut(best) else { return };
+        let ask = stream.key_frames.request(now);
+        let ssrc = stream.ssrc;
+        if ask {
+            self.send_key_frame_request(transport, ssrc);
+        }
+        self.set_timer(transport);
+    }
+
+    fn send_key_frame_request(&mut self, transport: usize, ssrc: Option<u32>) {
+        let Some(feedback) = self.transports.get(transport).map(|transport| transport.feedback_ssrc) else {
+            return;
+        };
+        // Until the first packet tells the SSRC, there is nobody to ask, and an encoder begins with a key frame.
+        let Some(ssrc) = ssrc else { return };
+        let mut compound = Vec::with_capacity(64);
+        rtcp::write_pli(&mut compound, feedback, ssrc);
+        if self.send_rtcp(transport, compound) {
+            self.stats.key_frame_requests += 1;
+        }
+    }
+
+    /// Sends what a publisher has to be asked for: lost packets, and key frames that did not come.
+    pub(super) fn ask_publisher(&mut self, now: Instant, transport_key: usize) {
+        let Some(transport) = self.transports.get(transport_key) else { return };
+        let feedback = transport.feedback_ssrc;
+        for key in transport.producers.clone() {
+            let Some(producer) = self.producers.get_mut(key) else { continue };
+            let mut nacks = Vec::new();
+            let mut key_frames = Vec::new();
+            for stream in &mut producer.streams {
+                let missing = stream.due_nacks(now);
+                if let Some(ssrc) = stream.ssrc.filter(|_| !missing.is_empty()) {
+                    rtcp::write_nack(&mut nacks, feedback, ssrc, &missing);
+                }
+                if stream.key_frames.handle_timeout(now) {
+                    key_frames.push(stream.ssrc);
+                }
+            }
+            if !nacks.is_empty() {
+                self.send_rtcp(transport_key, nacks);
+            }
+            key_frames.into_iter().for_each(|ssrc| self.send_key_frame_request(transport_key, ssrc));
+        }
+    }
+
+    /// Protects and queues a compound RTCP packet. False if the transport has no keys or path yet.
+    pub(super) fn send_rtcp(&mut self, key: usize, compound: Vec<u8>) -> bool {
+        let sending = self.transports.get_mut(key).and_then(|transport| transport.sending());
+        let Some((srtp, tuple)) = sending else { return false };
+        let Ok(datagram) = srtp.protect_rtcp(compound) else { return false };
+        post(&mut self.outbox, &mut self.stats, tuple, datagram);
+        true
+    }
+}
+
+/// Packets for one viewer, gathered while they are of one size: the kernel cuts them apart again.
+struct Batch<'a> {
+    buffer: &'a mut Vec<u8>,
+    segment_size: usize,
+    segments: usize,
+}
+
+impl<'a> Batch<'a> {
+    fn begin(buffer: &'a mut Vec<u8>) -> Self {
+        buffer.clear();
+        Self { buffer, segment_size: 0, segments: 0 }
+    }
+
+    /// Takes the packet that was written from `start` on. What was gathered is sent before it if it is longer, and
+    /// with it if it is shorter or the batch is full.
+    fn take_segment(&mut self, start: usize, mut send: impl FnMut(&[u8], usize)) {
+        let len = self.buffer.len() - start;
+        if self.segments > 0 && len > self.segment_size {
+            if let Some(gathered) = self.buffer.get(..start) {
+                send(gathered, self.segment_size);
+            }
+            self.buffer.drain(..start);
+            self.segments = 0;
+        }
+        if self.segments == 0 {
+            self.segment_size = len;
+        }
+        self.segments += 1;
+        let is_full = self.segments >= MAX_SEGMENTS || self.buffer.len() + len + MAX_OVERHEAD > MAX_BATCH_LEN;
+        if len < self.segment_size || is_full {
+            self.finish(send);
+        }
+    }
+
+    fn finish(&mut self, mut send: impl FnMut(&[u8], usize)) {
+        if self.segments > 0 {
+            send(self.buffer, self.segment_size);
+        }
+        self.buffer.clear();
+        self.segments = 0;
+    }
+}

@@ -1,0 +1,359 @@
+//! Producers, consumers and taps: made, paused, resumed and closed, and what the other side is told of it.
+
+use std::time::Instant;
+
+use mediasoup_types::rtp_parameters::{MediaKind, RtpCapabilities, RtpParameters};
+
+use super::{Worker, not_found};
+use crate::ids::{ConsumerId, ProducerId, Ssrc, TapId, TransportId};
+use crate::media::ortc::{self, ConsumerIdentity};
+use crate::sfu::api::{
+    ConsumeError, ConsumerInfo, Event, NotFound, ProduceError, ProducerInfo, TapInfo, TapOutput,
+    TransportCloseReason,
+};
+use crate::sfu::consumer::{Consumer, Tap};
+use crate::sfu::producer::Producer;
+use crate::sfu::rewrite::Rewriter;
+
+/// Producers that one transport may have.
+pub const MAX_PRODUCERS: usize = 32;
+/// Consumers that one transport may have.
+pub const MAX_CONSUMERS: usize = 512;
+
+impl Worker {
+    /// Makes a producer on a transport.
+    ///
+    /// # Errors
+    /// Fails if there is no such transport, it is full, or `parameters` contradict themselves, the router or what
+    /// the transport's other producers use.
+    pub fn produce(
+        &mut self,
+        now: Instant,
+        transport_id: TransportId,
+        kind: MediaKind,
+        parameters: &RtpParameters,
+        paused: bool,
+    ) -> Result<ProducerInfo, ProduceError> {
+        let transport_key = self.transport_key(transport_id)?;
+        let transport =
+            self.transports.get(transport_key).ok_or_else(|| not_found("transport", &transport_id))?;
+        if transport.producers.len() >= MAX_PRODUCERS {
+            return Err(ProduceError::Full(MAX_PRODUCERS));
+        }
+        let router = transport.router;
+        let capabilities =
+            &self.routers.get(&router).ok_or_else(|| not_found("router", &router))?.capabilities;
+        let refused = |error: ortc::OrtcError| ProduceError::Parameters(error.to_string());
+        let mapping = ortc::producer_mapping(kind, parameters, capabilities, || Ssrc(rand::random()))
+            .map_err(refused)?;
+        let consumable = ortc::consumable_parameters(kind, parameters, capabilities, &mapping);
+        let codec = parameters.codecs.iter().find(|codec| !codec.is_rtx()).cloned();
+        let codec = codec.ok_or_else(|| ProduceError::Parameters("no media codec".into()))?;
+        let producer_type = ortc::producer_type(parameters);
+        let id = ProducerId::random();
+        let info = ProducerInfo { id, kind, producer_type, codec: codec.clone() };
+        let producer = Producer::new(
+            now,
+            id,
+            router,
+            transport_key,
+            kind,
+            parameters,
+            &mapping,
+            consumable,
+            codec,
+            producer_type,
+            paused,
+        );
+        self.check_free(transport_key, &producer)?;
+        let key = self.producers.insert(producer);
+        self.producer_keys.insert(id, key);
+        if let Some(transport) = self.transports.get_mut(transport_key) {
+            transport.producers.push(key);
+        }
+        Ok(info)
+    }
+
+    /// A new producer must not claim an SSRC, or a MID and RID, that another one of the transport has.
+    fn check_free(&self, transport: usize, new: &Producer) -> Result<(), ProduceError> {
+        let Some(transport) = self.transports.get(transport) else { return Ok(()) };
+        for known in transport.producers.iter().filter_map(|key| self.producers.get(*key)) {
+            let ssrcs = |producer: &Producer| -> Vec<u32> {
+                producer.streams.iter().flat_map(|stream| [stream.ssrc, stream.rtx_ssrc]).flatten().collect()
+            };
+            let taken = ssrcs(known);
+            if let Some(ssrc) = ssrcs(new).into_iter().find(|ssrc| taken.contains(ssrc)) {
+                return Err(ProduceError::Parameters(format!("SSRC {ssrc} is in use on this transport")));
+            }
+            if new.mid.is_some() && new.mid == known.mid {
+                return Err(ProduceError::Parameters(format!(
+                    "mid {:?} is in use on this transport",
+                    new.mid.as_deref().unwrap_or_default()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Pauses or resumes a producer: its consumers and taps are told.
+    ///
+    /// # Errors
+    /// Fails if there is no such producer.
+    pub fn set_producer_paused(
+        &mut self,
+        now: Instant,
+        id: ProducerId,
+        paused: bool,
+    ) -> Result<(), NotFound> {
+        let key = self.producer_key(id)?;
+        let Some(producer) = self.producers.get_mut(key) else { return Ok(()) };
+        if std::mem::replace(&mut producer.paused, paused) == paused {
+            return Ok(());
+        }
+        for consumer in producer.consumers.iter() {
+            let Some(consumer) = self.consumers.get_mut(*consumer) else { continue };
+            consumer.rewriter.lose_sync();
+            self.events.push_back(if paused {
+                Event::ConsumerPaused(consumer.id)
+            } else {
+                Event::ConsumerResumed(consumer.id)
+            });
+        }
+        for tap in producer.taps.iter() {
+            let Some(tap) = self.taps.get_mut(*tap) else { continue };
+            tap.rewriter.lose_sync();
+            self.tapped.push_back((tap.id, if paused { TapOutput::Paused } else { TapOutput::Resumed }));
+        }
+        if !paused {
+            self.want_key_frame(now, key);
+        }
+        Ok(())
+    }
+
+    /// Closes a producer; its consumers and taps end with it.
+    ///
+    /// # Errors
+    /// Fails if there is no such producer.
+    pub fn close_producer(&mut self, _now: Instant, id: ProducerId) -> Result<(), NotFound> {
+        let key = self.producer_key(id)?;
+        self.remove_producer(key);
+        Ok(())
+    }
+
+    /// Makes a consumer of a producer on a transport of the same router.
+    ///
+    /// # Errors
+    /// Fails if there is no such transport or producer, the transport is full, or a client with `capabilities`
+    /// can't receive the producer.
+    pub fn consume(
+        &mut self,
+        now: Instant,
+        transport_id: TransportId,
+        producer_id: ProducerId,
+        capabilities: &RtpCapabilities,
+        paused: bool,
+    ) -> Result<ConsumerInfo, ConsumeError> {
+        let transport_key = self.transport_key(transport_id)?;
+        let producer_key = self.producer_key(producer_id)?;
+        let transport =
+            self.transports.get_mut(transport_key).ok_or_else(|| not_found("transport", &transport_id))?;
+        let producer =
+            self.producers.get_mut(producer_key).ok_or_else(|| not_found("producer", &producer_id))?;
+        if producer.router != transport.router {
+            return Err(not_found("producer", &producer_id).into());
+        }
+        if transport.consumers.len() >= MAX_CONSUMERS {
+            return Err(ConsumeError::Full(MAX_CONSUMERS));
+        }
+        let identity = ConsumerIdentity {
+            mid: Some(transport.next_mid.to_string()),
+            ssrc: Ssrc(rand::random()),
+            rtx_ssrc: Ssrc(rand::random()),
+        };
+        let rtp_parameters = ortc::consumer_parameters(&producer.consumable, capabilities, identity)
+            .map_err(|error| ConsumeError::Capabilities(error.to_string()))?;
+        let id = ConsumerId::random();
+        let mut consumer = Consumer::new(id, transport_key, producer_key, &rtp_parameters, rand::random())
+            .ok_or_else(|| ConsumeError::Capabilities("no common codec".into()))?;
+        consumer.paused = paused;
+        transport.next_mid = transport.next_mid.wrapping_add(1);
+        let info = ConsumerInfo {
+            id,
+            producer_id,
+            kind: producer.kind,
+            rtp_parameters,
+            producer_type: producer.producer_type,
+            producer_paused: producer.paused,
+        };
+        let key = self.consumers.insert(consumer);
+        producer.consumers.push(key);
+        transport.consumers.push(key);
+        self.consumer_keys.insert(id, key);
+        if !paused {
+            self.want_key_frame(now, producer_key);
+        }
+        Ok(info)
+    }
+
+    /// Pauses or resumes a consumer on its client's behalf. Resuming asks the publisher for a key frame.
+    ///
+    /// # Errors
+    /// Fails if there is no such consumer.
+    pub fn set_consumer_paused(
+        &mut self,
+        now: Instant,
+        id: ConsumerId,
+        paused: bool,
+    ) -> Result<(), NotFound> {
+        let key = *self.consumer_keys.get(&id).ok_or_else(|| not_found("consumer", &id))?;
+        let Some(consumer) = self.consumers.get_mut(key) else { return Ok(()) };
+        if std::mem::replace(&mut consumer.paused, paused) == paused {
+            return Ok(());
+        }
+        consumer.rewriter.lose_sync();
+        let (producer, transport) = (consumer.producer, consumer.transport);
+        let connected = self.transports.get(transport).is_some_and(|transport| transport.srtp.is_some());
+        if !paused && connected {
+            self.want_key_frame(now, producer);
+        }
+        Ok(())
+    }
+
+    /// A transport got its keys: consumers that were resumed before that now need their key frame.
+    pub(super) fn start_consumers(&mut self, now: Instant, transport: usize) {
+        let Some(transport) = self.transports.get(transport) else { return };
+        let running = transport.consumers.iter().filter_map(|key| self.consumers.get(*key));
+        let mut producers: Vec<usize> =
+            running.filter(|consumer| !consumer.paused).map(|consumer| consumer.producer).collect();
+        producers.sort_unstable();
+        producers.dedup();
+        producers.into_iter().for_each(|producer| self.want_key_frame(now, producer));
+    }
+
+    /// Closes a consumer.
+    ///
+    /// # Errors
+    /// Fails if there is no such consumer.
+    pub fn close_consumer(&mut self, _now: Instant, id: ConsumerId) -> Result<(), NotFound> {
+        let key = *self.consumer_keys.get(&id).ok_or_else(|| not_found("consumer", &id))?;
+        self.remove_consumer(key);
+        Ok(())
+    }
+
+    /// Asks a producer's publisher for a key frame.
+    ///
+    /// # Errors
+    /// Fails if there is no such producer.
+    pub fn request_key_frame(&mut self, now: Instant, id: ProducerId) -> Result<(), NotFound> {
+        let key = self.producer_key(id)?;
+        self.want_key_frame(now, key);
+        Ok(())
+    }
+
+    /// Hands a producer's packets to a reader inside the process, by [`Self::poll_tapped`].
+    ///
+    /// # Errors
+    /// Fails if there is no such producer.
+    pub fn tap(&mut self, now: Instant, id: ProducerId) -> Result<TapInfo, NotFound> {
+        let producer_key = self.producer_key(id)?;
+        let producer = self.producers.get_mut(producer_key).ok_or_else(|| not_found("producer", &id))?;
+        let info = TapInfo {
+            id: TapId::random(),
+            kind: producer.kind,
+            codec: producer.codec.clone(),
+            producer_paused: producer.paused,
+        };
+        let tap = Tap {
+            id: info.id,
+            producer: producer_key,
+            rewriter: Rewriter::new(producer.codec.clock_rate().get(), rand::random()),
+            ssrc: rand::random(),
+            payload_type: producer.codec.payload_type(),
+        };
+        let key = self.taps.insert(tap);
+        producer.taps.push(key);
+        self.tap_keys.insert(info.id, key);
+        self.want_key_frame(now, producer_key);
+        Ok(info)
+    }
+
+    /// Ends a tap.
+    ///
+    /// # Errors
+    /// Fails if there is no such tap.
+    pub fn close_tap(&mut self, id: TapId) -> Result<(), NotFound> {
+        let key = self.tap_keys.remove(&id).ok_or_else(|| not_found("tap", &id))?;
+        if let Some(tap) = self.taps.try_remove(key)
+            && let Some(producer) = self.producers.get_mut(tap.producer)
+        {
+            producer.taps.retain(|known| *known != key);
+        }
+        Ok(())
+    }
+
+    fn producer_key(&self, id: ProducerId) -> Result<usize, NotFound> {
+        self.producer_keys.get(&id).copied().ok_or_else(|| not_found("producer", &id))
+    }
+
+    fn remove_producer(&mut self, key: usize) {
+        let Some(producer) = self.producers.try_remove(key) else { return };
+        self.producer_keys.remove(&producer.id);
+        self.pending.retain(|pending| *pending != key);
+        if let Some(transport) = self.transports.get_mut(producer.transport) {
+            transport.forget_producer(key);
+        }
+        for consumer_key in producer.consumers {
+            if let Some(consumer) = self.remove_consumer(consumer_key) {
+                self.events.push_back(Event::ConsumerClosed(consumer));
+            }
+        }
+        for tap_key in producer.taps {
+            if let Some(tap) = self.taps.try_remove(tap_key) {
+                self.tap_keys.remove(&tap.id);
+                self.tapped.push_back((tap.id, TapOutput::Closed));
+            }
+        }
+    }
+
+    fn remove_consumer(&mut self, key: usize) -> Option<ConsumerId> {
+        let consumer = self.consumers.try_remove(key)?;
+        self.consumer_keys.remove(&consumer.id);
+        if let Some(transport) = self.transports.get_mut(consumer.transport) {
+            transport.consumers.retain(|known| *known != key);
+        }
+        if let Some(producer) = self.producers.get_mut(consumer.producer) {
+            producer.consumers.retain(|known| *known != key);
+        }
+        Some(consumer.id)
+    }
+
+    /// Ends a transport that nobody asked to end.
+    pub(super) fn end_transport(&mut self, now: Instant, key: usize, reason: TransportCloseReason) {
+        let Some(id) = self.transports.get(key).map(|transport| transport.id) else { return };
+        self.remove_transport(now, key);
+        self.events.push_back(Event::TransportClosed(id, reason));
+    }
+
+    pub(super) fn remove_transport(&mut self, now: Instant, key: usize) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        transport.dtls.close(now);
+        self.send_dtls(key);
+        let Some(transport) = self.transports.try_remove(key) else { return };
+        self.transport_keys.remove(&transport.id);
+        self.ufrags.remove(transport.ice.ufrag());
+        for tuple in transport.ice.tuples() {
+            if self.paths.get(&tuple.remote) == Some(&key) {
+                self.paths.remove(&tuple.remote);
+            }
+        }
+        if let Some(router) = self.routers.get_mut(&transport.router) {
+            router.transports.retain(|known| *known != key);
+        }
+        for producer in transport.producers {
+            self.remove_producer(producer);
+        }
+        for consumer in transport.consumers {
+            self.remove_consumer(consumer);
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! A producer: the streams that one peer sends for one source, what is known of each, and what has to be asked of
+//! the peer.
+
+use std::time::{Duration, Instant};
+
+use mediasoup_types::rtp_parameters::{MediaKind, RtcpFeedback, RtpCodecParameters, RtpParameters};
+
+use smallvec::SmallVec;
+
+use crate::ids::{ProducerId, RouterId};
+use crate::media::codec;
+use crate::media::ortc::{ProducerType, RtpMapping};
+use crate::media::rtcp::ReportBlock;
+use crate::media::rtp::{RtpView, extend_sequence};
+use crate::sfu::cache::{AUDIO_PACKETS, CachedPacket, PacketCache, VIDEO_PACKETS};
+use crate::sfu::key_frames::KeyFrameRequests;
+use crate::sfu::nack::{Gap, NackGenerator};
+use crate::sfu::rewrite::{ClockSample, FIRST_SEQUENCE};
+
+/// A stream that was silent for this long is not forwarded from any more: the next best layer is.
+pub const STREAM_IDLE_AFTER: Duration = Duration::from_secs(1);
+/// Bytes of padding that a packet gets at most.
+pub const MAX_PADDING: usize = 16;
+/// A jump of sequence numbers beyond this is a publisher that started over, not loss.
+const MAX_SEQUENCE_JUMP: u64 = 10_000;
+
+/// Reception statistics of one stream (RFC 3550 appendix A.3 and A.8).
+#[derive(Debug, Default)]
+pub struct Reception {
+    first: u64,
+    highest: Option<u64>,
+    received: u64,
+    reported_expected: u64,
+    reported_received: u64,
+    transit: Option<i64>,
+    jitter: f64,
+}
+
+impl Reception {
+    /// The extended sequence number of a packet, and whether the stream started over.
+    fn extend(&mut self, sequence: u16) -> (u64, bool) {
+        let Some(highest) = self.highest else {
+            self.first = FIRST_SEQUENCE + u64::from(sequence);
+            self.highest = Some(self.first);
+            return (self.first, false);
+        };
+        let extended = extend_sequence(highest, sequence);
+        if extended.abs_diff(highest) > MAX_SEQUENCE_JUMP {
+            let restarted = (highest / FIRST_SEQUENCE + 2) * FIRST_SEQUENCE + u64::from(sequence);
+            *self = Self { first: restarted, highest: Some(restarted), ..Self::default() };
+            return (restarted, true);
+        }
+        self.highest = Some(highest.max(extended));
+        (extended, false)
+    }
+
+    fn note_arrival(&mut self, arrival_ticks: i64, timestamp: u32) {
+        let transit = arrival_ticks.wrapping_sub(i64::from(timestamp)) & 0xFFFF_FFFF;
+        if let Some(last) = self.transit.replace(transit) {
+            let difference = (transit.wrapping_sub(last) as i32).unsigned_abs();
+            self.jitter += (f64::from(difference) - self.jitter) / 16.0;
+        }
+    }
+
+    fn report(&mut self, ssrc: u32, clock: Option<ClockSample>, now: Instant) -> Option<ReportBlock> {
+        let highest = self.highest?;
+        let expected = highest - self.first + 1;
+        let (interval_expected, interval_received) =
+            (expected - self.reported_expected, self.received - self.reported_received);
+        (self.reported_expected, self.reported_received) = (expected, self.received);
+        let interval_lost = interval_expected.saturating_sub(interval_received);
+        let fraction = (interval_lost * 256).checked_div(interval_expected).unwrap_or(0).min(255);
+        let lost =
+            i64::try_from(expected).unwrap_or(i64::MAX) - i64::try_from(self.received).unwrap_or(i64::MAX);
+        let delay = clock.map_or(0.0, |clock| now.saturating_duration_since(clock.arrival).as_secs_f64());
+        Some(ReportBlock {
+            ssrc,
+            fraction_lost: fraction as u8,
+            total_lost: lost.clamp(-0x80_0000, 0x7F_FFFF) as i32,
+            highest_sequence: (highest - FIRST_SEQUENCE) as u32,
+            jitter: self.jitter as u32,
+            last_sender_report: clock.map_or(0, |clock| (clock.ntp >> 16) as u32),
+            delay_since_last: (delay * 65_536.0) as u32,
+        })
+    }
+}
+
+/// One stream (simulcast layer) of a producer.
+pub struct ProducerStream {
+    /// The SSRC, once signalled or seen.
+    pub ssrc: Option<u32>,
+    /// The SSRC of its retransmissions, once signalled or seen.
+    pub rtx_ssrc: Option<u32>,
+    /// The RID that names it, if it has one.
+    pub rid: Option<String>,
+    /// Its packets.
+    pub cache: PacketCache,
+    /// Its key frame requests.
+    pub key_frames: KeyFrameRequests,
+    /// The publisher's clock.
+    pub clock: Option<ClockSample>,
+    nack: Option<NackGenerator>,
+    reception: Reception,
+    last_packet: Option<Instant>,
+}
+
+impl ProducerStream {
+    /// Whether media arrives at the moment.
+    #[must_use]
+    pub fn is_active(&self, now: Instant) -> bool {
+        self.last_packet.is_some_and(|last| now.saturating_duration_since(last) < STREAM_IDLE_AFTER)
+    }
+
+    /// Sequence numbers to ask the publisher for.
+    pub fn due_nacks(&mut self, now: Instant) -> Vec<u16> {
+        self.nack.as_mut().map(|nack| nack.due(now)).unwrap_or_default()
+    }
+
+    /// A report block on this stream, once something has arrived.
+    pub fn report(&mut self, now: Instant) -> Option<ReportBlock> {
+        self.reception.report(self.ssrc?, self.clock, now)
+    }
+}
+
+/// What the arrival of a packet means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// To be forwarded: the extended sequence number, and whether packets before it are missing.
+    New {
+        /// The packet's place in the stream's cache.
+        sequence: u64,
+        /// Whether to ask the publisher for packets or a key frame now.
+        gap: Gap,
+    },
+    /// Known already.
+    Duplicate,
+}
+
+/// Payload and header fields of a packet that came on a stream, directly or inside RTX.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'a> {
+    /// Sequence number in the stream.
+    pub sequence: u16,
+    /// The packet that carried it.
+    pub view: RtpView<'a>,
+    /// The payload, without RTX's own header.
+    pub payload: &'a [u8],
+    /// Whether it came as a retransmission.
+    pub is_retransmission: bool,
+}
+
+/// A packet that waits to be forwarded.
+#[derive(Debug, Clone, Copy)]
+pub struct Pending {
+    /// Its stream.
+    pub stream: usize,
+    /// Its extended sequence number there.
+    pub sequence: u64,
+    /// The payload length that it is padded to, so that it goes in one batch with its neighbours.
+    pub padded_len: usize,
+}
+
+/// Header extension ids that the publisher uses (zero: not used).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ExtensionIds {
+    /// MID (RFC 8843).
+    pub mid: u8,
+    /// RTP stream id (RFC 8852).
+    pub rid: u8,
+    /// Repaired RTP stream id (RFC 8852).
+    pub repaired_rid: u8,
+    /// Audio level (RFC 6464).
+    pub audio_level: u8,
+    /// Video orientation.
+    pub video_orientation: u8,
+}
+
+/// A producer.
+pub struct Producer {
+    /// Its id.
+    pub id: ProducerId,
+    /// The router that it is in.
+    pub router: RouterId,
+    /// The transport that it comes on (key in the worker).
+    pub transport: usize,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Simple, simulcast or SVC.
+    pub producer_type: ProducerType,
+    /// The MID that its packets carry, if any.
+    pub mid: Option<String>,
+    /// The codec that it sends.
+    pub codec: RtpCodecParameters,
+    /// The payload type that repairs the codec's, if any.
+    pub rtx_payload_type: Option<u8>,
+    /// What its router's consumers are made from.
+    pub consumable: RtpParameters,
+    /// Ids of the publisher's header extensions.
+    pub extensions: ExtensionIds,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Its streams, from the smallest to the largest.
+    pub streams: Vec<ProducerStream>,
+    /// Its consumers (keys in the worker).
+    pub consumers: Vec<usize>,
+    /// Its taps (keys in the worker).
+    pub taps: Vec<usize>,
+    /// Packets that wait to be forwarded.
+    pub pending: Vec<Pending>,
+    /// The stream that viewers should get.
+    pub best_stream: usize,
+    epoch: Instant,
+}
+
+impl Producer {
+    /// A producer with these parameters; `mapping` is theirs.
+    #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "the parts that ORTC works out, each used once")]
+    pub fn new(
+        now: Instant,
+        id: ProducerId,
+        router: RouterId,
+        transport: usize,
+        kind: MediaKind,
+        parameters: &RtpParameters,
+        mapping: &RtpMapping,
+        consumable: RtpParameters,
+        codec: RtpCodecParameters,
+        producer_type: ProducerType,
+        paused: bool,
+    ) -> Self {
+        let wants_nack = codec.rtcp_feedback().contains(&RtcpFeedback::Nack);
+        let capacity = if kind == MediaKind::Video { VIDEO_PACKETS } else { AUDIO_PACKETS };
+        let streams = mapping.encodings.iter().map(|encoding| ProducerStream {
+            ssrc: encoding.ssrc.map(|ssrc| ssrc.0),
+            rtx_ssrc: encoding.rtx_ssrc.map(|ssrc| ssrc.0),
+            rid: encoding.rid.clone(),
+            cache: PacketCache::new(capacity),
+            key_frames: KeyFrameRequests::default(),
+            clock: None,
+            nack: wants_nack.then(NackGenerator::default),
+            reception: Reception::default(),
+            last_packet: None,
+        });
+        let rtx_payload_type =
+            parameters.codecs.iter().find(|codec| codec.is_rtx()).map(RtpCodecParameters::payload_type);
+        Self {
+            id,
+            router,
+            transport,
+            kind,
+            producer_type,
+            mid: parameters.mid.clone(),
+            codec,
+            rtx_payload_type,
+            consumable,
+            extensions: extension_ids(parameters),
+            paused,
+            streams: streams.collect(),
+            consumers: Vec::new(),
+            taps: Vec::new(),
+            pending: Vec::new(),
+            best_stream: 0,
+            epoch: now,
+        }
+    }
+
+    /// Takes a packet of one stream into its cache.
+    pub fn receive(&mut self, now: Instant, stream: usize, arrival: &Arrival<'_>) -> Received {
+        let (kind, mime, extensions) = (self.kind, self.codec.mime_type(), self.extensions);
+        let clock_rate = u64::from(self.codec.clock_rate().get());
+        let since_epoch = now.saturating_duration_since(self.epoch);
+        let Some(stream) = self.streams.get_mut(stream) else { return Received::Duplicate };
+        let (sequence, restarted) = stream.reception.extend(arrival.sequence);
+        if restarted {
+            stream.cache.clear();
+            stream.nack.iter_mut().for_each(NackGenerator::clear);
+        }
+        if stream.cache.contains(sequence) {
+            return Received::Duplicate;
+        }
+        stream.last_packet = Some(now);
+        let timestamp = arrival.view.timestamp();
+        if !arrival.is_retransmission {
+            // What came only because it was asked for was lost: the publisher's estimate of its link needs to know.
+            stream.reception.received += 1;
+            let ticks = since_epoch.as_nanos() * u128::from(clock_rate) / 1_000_000_000;
+            stream.reception.note_arrival(ticks as i64, timestamp);
+        }
+        let starts_key_frame = kind == MediaKind::Audio || codec::is_key_frame(mime, arrival.payload);
+        if starts_key_frame && kind == MediaKind::Video {
+            stream.key_frames.key_frame();
+        }
+        let gap = stream.nack.as_mut().map_or(Gap::None, |nack| nack.receive(now, sequence));
+        let extension = |id: u8| {
+            let value = arrival.view.extensions().find(|(known, _)| *known == id && id != 0);
+            value.and_then(|(_, value)| value.first().copied())
+        };
+        let packet = CachedPacket {
+            sequence,
+            timestamp,
+            marker: arrival.view.marker(),
+            starts_key_frame,
+            audio_level: extension(extensions.audio_level),
+            video_orientation: extension(extensions.video_orientation),
+            arrival: now,
+            payload: Vec::new(),
+        };
+        stream.cache.insert(packet, arrival.payload);
+        Received::New { sequence, gap }
+    }
+
+    /// The packet that waits.
+    #[must_use]
+    pub fn cached(&self, pending: &Pending) -> Option<&CachedPacket> {
+        self.streams.get(pending.stream)?.cache.get(pending.sequence)
+    }
+
+    /// Makes neighbours of nearly one length equally long by RTP padding (RFC 3550 section 5.1). Encoders cut a frame
+    /// into packets that differ by a byte or two, and the kernel takes only equal ones in one send.
+    pub fn level_pending(&mut self) {
+        for stream in 0..self.streams.len() {
+            let mut run: SmallVec<[usize; 64]> = SmallVec::new();
+            let (mut shortest, mut longest) = (usize::MAX, 0);
+            for index in 0..=self.pending.len() {
+                let next = self.pending.get(index);
+                if next.is_some_and(|pending| pending.stream != stream) {
+                    continue;
+                }
+                let len = next.map(|pending| self.cached(pending).map_or(0, |packet| packet.payload.len()));
+                let fits = len
+                    .is_some_and(|len| run.is_empty() || longest.max(len) - shortest.min(len) <= MAX_PADDING);
+                if !fits {
+                    for padded in run.drain(..) {
+                        if let Some(pending) = self.pending.get_mut(padded) {
+                            pending.padded_len = longest;
+                        }
+                    }
+                    (shortest, longest) = (usize::MAX, 0);
+                }
+                if let Some(len) = len {
+                    (shortest, longest) = (shortest.min(len), longest.max(len));
+                    run.push(index);
+                }
+            }
+        }
+    }
+
+    /// Chooses the stream that viewers should get: the largest that is arriving. True if it changed.
+    pub fn choose_stream(&mut self, now: Instant) -> bool {
+        let best = self.streams.iter().rposition(|stream| stream.is_active(now)).unwrap_or(self.best_stream);
+        std::mem::replace(&mut self.best_stream, best) != best
+    }
+
+    /// When [`Self::streams`]' NACKs or key frame requests are due next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = |stream: &ProducerStream| {
+            let nack = stream.nack.as_ref().and_then(NackGenerator::next_due);
+            [nack, stream.key_frames.poll_timeout()].into_iter().flatten().min()
+        };
+        self.streams.iter().filter_map(due).min()
+    }
+}
+
+fn extension_ids(parameters: &RtpParameters) -> ExtensionIds {
+    use mediasoup_types::rtp_parameters::RtpHeaderExtensionUri as Uri;
+    let id = |uri: Uri| {
+        let extension = parameters.header_extensions.iter().find(|extension| extension.uri == uri);
+        extension.and_then(|extension| u8::try_from(extension.id).ok()).unwrap_or(0)
+    };
+    ExtensionIds {
+        mid: id(Uri::Mid),
+        rid: id(Uri::RtpStreamId),
+        repaired_rid: id(Uri::RepairRtpStreamId),
+        audio_level: id(Uri::SsrcAudioLevel),
+        video_orientation: id(Uri::VideoOrientation),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequence_numbers_extend_over_wraps_and_restarts() {
+        let mut reception = Reception::default();
+        assert_eq!(reception.extend(65_535), (FIRST_SEQUENCE + 65_535, false));
+        assert_eq!(reception.extend(1), (2 * FIRST_SEQUENCE + 1, false));
+        assert_eq!(reception.extend(0), (2 * FIRST_SEQUENCE, false));
+        let (restarted, flag) = reception.extend(30_000);
+        assert!(flag && restarted > 3 * FIRST_SEQUENCE);
+        assert_eq!(reception.extend(30_001), (restarted + 1, false));
+    }
+
+    #[test]
+    fn a_report_counts_loss_and_delay() {
+        let start = Instant::now();
+        let mut reception = Reception::default();
+        for sequence in [10_u16, 11, 13, 14] {
+            reception.extend(sequence);
+            reception.received += 1;
+        }
+        let clock = ClockSample { ntp: 0x0001_0002_0003_0004, rtp: 0, arrival: start };
+        let report = reception.report(7, Some(clock), start + Duration::from_millis(500)).unwrap();
+        assert_eq!((report.total_lost, report.fraction_lost), (1, 51));
+        assert_eq!(report.highest_sequence, 14);
+        assert_eq!((report.last_sender_report, report.delay_since_last), (0x0002_0003, 32_768));
+        let again = reception.report(7, None, start).unwrap();
+        assert_eq!((again.total_lost, again.fraction_lost), (1, 0));
+    }
+}

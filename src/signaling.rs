@@ -1,0 +1,207 @@
+//! Socket.IO: clients' events become calls to a room, and what happens in the room becomes events to clients.
+//!
+//! One connected socket is one peer, whose name is the socket's id. Its events are handled one after the other by a
+//! task of its own, in the order in which they came. Nothing is decided here: this module translates, and it bounds
+//! what one client can make the server do.
+
+mod inbox;
+mod rate;
+mod room;
+mod session;
+
+use std::fmt::Display;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use socketioxide::SocketIo;
+use socketioxide::adapter::LocalAdapter;
+use socketioxide::handler::{ConnectHandler, Value};
+use socketioxide::layer::SocketIoLayer;
+use socketioxide::socket::Socket;
+use tracing::{debug, info};
+
+use crate::ids::PeerId;
+use crate::live::Room;
+use session::Session;
+
+/// How many packets may wait for one client before it is taken for dead and disconnected.
+const MAX_OUTGOING_PACKETS: usize = 1024;
+/// How long a client may take to get from its first HTTP request to a connected socket.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most that `max_message_bytes` can be set to, in bytes.
+const MAX_MESSAGE_BYTES_LIMIT: usize = 64 * 1024 * 1024;
+
+/// How clients may talk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The largest message from a client, in bytes.
+    pub max_message_bytes: usize,
+    /// How many events a client may send per second in the long run; three times as many at once.
+    pub events_per_second: u32,
+    /// How often a client is asked whether it is still there, in seconds.
+    pub ping_interval_secs: u64,
+    /// How long it may take to answer, in seconds.
+    pub ping_timeout_secs: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_message_bytes: 2 * 1024 * 1024,
+            events_per_second: 100,
+            ping_interval_secs: 10,
+            ping_timeout_secs: 10,
+        }
+    }
+}
+
+impl Config {
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// The setting that makes no sense, and why.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        if !(1024..=MAX_MESSAGE_BYTES_LIMIT).contains(&self.max_message_bytes) {
+            let reason = format!("not in the range 1024 to {MAX_MESSAGE_BYTES_LIMIT}");
+            return Err(("signaling.max_message_bytes", reason));
+        }
+        for (setting, value) in [
+            ("signaling.events_per_second", u64::from(self.events_per_second)),
+            ("signaling.ping_interval_secs", self.ping_interval_secs),
+            ("signaling.ping_timeout_secs", self.ping_timeout_secs),
+        ] {
+            if value == 0 {
+                return Err((setting, "0 would let nobody talk".into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What happened on all sockets since the start, and how many there are now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stats {
+    /// Connected sockets now.
+    pub sockets: usize,
+    /// Events received.
+    pub events: u64,
+    /// Events answered with an error, or that would have been if they had asked for an answer.
+    pub refused: u64,
+    /// Events refused unread because their sender sent too many or too much at once (also in `refused`).
+    pub rate_limited: u64,
+    /// Clients disconnected because they did not take what was sent to them.
+    pub too_slow: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    sockets: AtomicUsize,
+    events: AtomicU64,
+    refused: AtomicU64,
+    rate_limited: AtomicU64,
+    too_slow: AtomicU64,
+}
+
+impl Counters {
+    fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// All sockets.
+#[derive(Clone)]
+pub struct Signaling {
+    io: SocketIo,
+    counters: Arc<Counters>,
+}
+
+impl Signaling {
+    /// Prepares Socket.IO for `room` on the default namespace. The layer goes around the HTTP routes.
+    #[must_use]
+    pub fn new(config: &Config, room: Room) -> (Self, SocketIoLayer) {
+        let (layer, io) = SocketIo::builder()
+            .max_payload(config.max_message_bytes as u64)
+            .ws_max_message_size(config.max_message_bytes)
+            .ws_max_frame_size(config.max_message_bytes)
+            .max_buffer_size(MAX_OUTGOING_PACKETS)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .ping_interval(Duration::from_secs(config.ping_interval_secs))
+            .ping_timeout(Duration::from_secs(config.ping_timeout_secs))
+            .build_layer();
+        let counters = Arc::new(Counters::default());
+        let gate = Gate { room, config: Arc::new(config.clone()), counters: Arc::clone(&counters) };
+        io.ns("/", gate);
+        (Self { io, counters }, layer)
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            sockets: self.counters.sockets.load(Ordering::Relaxed),
+            events: read(&self.counters.events),
+            refused: read(&self.counters.refused),
+            rate_limited: read(&self.counters.rate_limited),
+            too_slow: read(&self.counters.too_slow),
+        }
+    }
+
+    /// Tells every client that the connection ends, and ends it.
+    pub async fn close(&self) {
+        self.io.close().await;
+    }
+}
+
+/// What every new socket goes through.
+///
+/// It is a hand-written handler because the usual `async fn` runs in a task of its own: a client that sends at once
+/// could be faster than the registration of its message handler, and two of its events could overtake each other.
+#[derive(Clone)]
+struct Gate {
+    room: Room,
+    config: Arc<Config>,
+    counters: Arc<Counters>,
+}
+
+/// Names this handler's way to take arguments, for the trait's sake.
+struct Whole;
+
+impl ConnectHandler<LocalAdapter, Whole> for Gate {
+    fn call(&self, socket: Arc<Socket>, _auth: Option<Value>) {
+        let Ok(peer) = socket.id.as_str().parse::<PeerId>() else {
+            debug!(id = %socket.id, "a socket id that is no peer id");
+            drop(socket.disconnect());
+            return;
+        };
+        let events = self.room.subscribe();
+        match self.room.join(peer.clone()) {
+            Ok(own_events) => {
+                let session = Session::new(socket, peer, self.room.clone(), Arc::clone(&self.counters));
+                tokio::spawn(session.run(&self.config, events, own_events));
+            }
+            Err(error) => {
+                info!(%peer, %error, "socket refused");
+                drop(socket.disconnect());
+            }
+        }
+    }
+
+    fn call_middleware<'a>(
+        &'a self,
+        _socket: Arc<Socket>,
+        _auth: &'a Option<Value>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Box<dyn Display + Send>>> + Send + 'a>> {
+        Box::pin(async {
+            match self.room.check_join() {
+                Ok(()) => Ok(()),
+                Err(error) => Err(Box::new(error) as Box<dyn Display + Send>),
+            }
+        })
+    }
+}

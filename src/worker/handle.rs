@@ -1,0 +1,406 @@
+//! The async handles: each request is a closure that runs on the worker's thread, and its answer comes back.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context as _;
+use mediasoup_types::data_structures::DtlsParameters;
+use mediasoup_types::rtp_parameters::{
+    MediaKind, RtpCapabilities, RtpCapabilitiesFinalized, RtpCodecCapability, RtpParameters,
+};
+use mio::{Poll, Waker};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use super::thread::{MAX_REQUESTS, REQUESTS, Request, Socket, Turn, WorkerThread, default_announced};
+use crate::ids::{ConsumerId, ProducerId, RouterId, TapId, TransportId};
+use crate::sfu::api::{
+    ConnectTransportError, ConsumeError, ConsumerInfo, CreateRouterError, CreateTransportError, Event,
+    NotFound, ProduceError, ProducerInfo, TapInfo, TapOutput, WebRtcTransportInfo, WorkerStats,
+};
+use crate::sfu::{self, Worker};
+
+/// Workers that one process may have.
+const MAX_WORKERS: usize = 64;
+/// Events that wait for the control plane; more wait inside the workers.
+const MAX_EVENTS: usize = 4096;
+/// Seconds between the NTP epoch (1900) and the Unix epoch (1970).
+const NTP_TO_UNIX_SECS: u64 = 2_208_988_800;
+/// How long a request waits before a full queue is tried again.
+const FULL_QUEUE_RETRY: Duration = Duration::from_millis(1);
+
+/// Where and how workers receive media.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The UDP address of the first worker; each further worker takes the next port.
+    pub listen: SocketAddr,
+    /// IP addresses that clients are told, best first; without any, the listen address.
+    pub announce: Vec<String>,
+    /// How many workers (threads) there are.
+    pub workers: usize,
+    /// How long a transport lives without a valid ICE check, in seconds (RFC 7675).
+    pub ice_consent_timeout_secs: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 40000)),
+            announce: Vec::new(),
+            workers: 1,
+            ice_consent_timeout_secs: 25,
+        }
+    }
+}
+
+/// An event of one of the workers.
+pub type WorkerEvent = Event;
+
+/// Why a request to a worker failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError<E> {
+    /// The worker is gone or going: the server shuts down.
+    #[error("the media worker is shut down")]
+    Closed,
+    /// The media core said no.
+    #[error(transparent)]
+    Failed(E),
+}
+
+/// One worker's end that requests are put into.
+#[derive(Clone)]
+struct WorkerHandle {
+    requests: SyncSender<Request>,
+    waker: Arc<Waker>,
+    address: SocketAddr,
+}
+
+impl WorkerHandle {
+    fn start(
+        config: &Config,
+        listen: SocketAddr,
+        events: mpsc::Sender<Event>,
+    ) -> anyhow::Result<(Self, JoinHandle<()>)> {
+        let socket =
+            Socket::bind(listen).with_context(|| format!("UDP {listen} (rtc.listen) can't be bound"))?;
+        let address = socket.local_addr()?;
+        let announced = config
+            .announce
+            .iter()
+            .map(|text| text.parse::<IpAddr>().with_context(|| format!("{text:?} is no IP address")))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let core = Worker::new(sfu::Config {
+            announced: if announced.is_empty() { default_announced(listen) } else { announced },
+            port: address.port(),
+            ice_consent_timeout: Duration::from_secs(config.ice_consent_timeout_secs),
+            ntp_at: (Instant::now(), ntp_now()),
+        })?;
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), REQUESTS)?);
+        let (requests, queue) = sync_channel(MAX_REQUESTS);
+        let thread = WorkerThread { core, poll, socket, requests: queue, events };
+        let name = format!("weir-worker-{}", address.port());
+        let thread = std::thread::Builder::new().name(name).spawn(move || thread.run())?;
+        Ok((Self { requests, waker, address }, thread))
+    }
+
+    /// Puts a request into the queue without waiting; gives it back if the queue is full or nobody reads it.
+    fn post(&self, request: Request) -> Result<(), TrySendError<Request>> {
+        self.requests.try_send(request)?;
+        if let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "a worker can't be woken");
+        }
+        Ok(())
+    }
+
+    /// Runs `f` on the worker's thread; waits while its queue is full.
+    async fn call<T: Send + 'static, E: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Turn<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, RequestError<E>> {
+        let (reply, answer) = oneshot::channel();
+        let mut request = Request::Run(Box::new(move |turn| {
+            if reply.send(f(turn)).is_err() {
+                tracing::debug!("nobody waits for a worker's answer any more");
+            }
+        }));
+        loop {
+            match self.post(request) {
+                Ok(()) => break,
+                Err(TrySendError::Full(back)) => request = back,
+                Err(TrySendError::Disconnected(_)) => return Err(RequestError::Closed),
+            }
+            tokio::time::sleep(FULL_QUEUE_RETRY).await;
+        }
+        answer.await.map_err(|_| RequestError::Closed)?.map_err(RequestError::Failed)
+    }
+}
+
+fn ntp_now() -> u64 {
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let fraction = (u64::from(unix.subsec_nanos()) << 32) / 1_000_000_000;
+    (unix.as_secs() + NTP_TO_UNIX_SECS) << 32 | fraction
+}
+
+/// All workers.
+#[derive(Clone)]
+pub struct WorkerPool {
+    workers: Arc<[WorkerHandle]>,
+    threads: Arc<std::sync::Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl WorkerPool {
+    /// Binds the sockets and starts the threads.
+    ///
+    /// # Errors
+    /// Fails if an address can't be bound or parsed; the error names it.
+    pub fn start(config: &Config) -> anyhow::Result<(Self, mpsc::Receiver<WorkerEvent>)> {
+        anyhow::ensure!(
+            (1..=MAX_WORKERS).contains(&config.workers),
+            "rtc.workers is {}, which is not between 1 and {MAX_WORKERS}",
+            config.workers
+        );
+        let (events, receiver) = mpsc::channel(MAX_EVENTS);
+        let mut workers = Vec::with_capacity(config.workers);
+        let mut threads = Vec::with_capacity(config.workers);
+        for index in 0..config.workers {
+            let mut listen = config.listen;
+            if listen.port() != 0 {
+                let port = u16::try_from(index).ok().and_then(|index| listen.port().checked_add(index));
+                listen
+                    .set_port(port.context("rtc.workers needs more ports than there are after rtc.listen")?);
+            }
+            let (worker, thread) = WorkerHandle::start(config, listen, events.clone())?;
+            workers.push(worker);
+            threads.push(thread);
+        }
+        Ok((Self { workers: workers.into(), threads: Arc::new(std::sync::Mutex::new(threads)) }, receiver))
+    }
+
+    /// The UDP addresses that the workers listen on.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.workers.iter().map(|worker| worker.address).collect()
+    }
+
+    /// Makes a router on the least loaded worker.
+    ///
+    /// # Errors
+    /// Fails if a codec is not supported or the workers are shut down.
+    pub async fn create_router(
+        &self,
+        codecs: Vec<RtpCodecCapability>,
+    ) -> Result<RouterHandle, RequestError<CreateRouterError>> {
+        let mut least: Option<(usize, &WorkerHandle)> = None;
+        for worker in self.workers.iter() {
+            let load = worker.call(|turn| Ok::<_, CreateRouterError>(turn.core.stats().transports)).await?;
+            if least.is_none_or(|(lowest, _)| load < lowest) {
+                least = Some((load, worker));
+            }
+        }
+        let (_, worker) = least.ok_or(RequestError::Closed)?;
+        let (id, capabilities) = worker.call(move |turn| turn.core.create_router(&codecs)).await?;
+        Ok(RouterHandle { id, worker: worker.clone(), rtp_capabilities: Arc::new(capabilities) })
+    }
+
+    /// The sum of all workers' counters; of those that still run.
+    pub async fn stats(&self) -> WorkerStats {
+        let mut sum = WorkerStats::default();
+        for worker in self.workers.iter() {
+            if let Ok(stats) = worker.call(|turn| Ok::<_, NotFound>(turn.core.stats())).await {
+                sum += stats;
+            }
+        }
+        sum
+    }
+
+    /// Closes every transport (the peers get a DTLS close_notify) and waits up to `within` for the threads to end.
+    pub async fn shutdown(&self, within: Duration) {
+        for worker in self.workers.iter() {
+            if worker.post(Request::Stop).is_err() {
+                tracing::warn!(address = %worker.address, "a worker could not be told to stop");
+            }
+        }
+        let threads =
+            self.threads.lock().map(|mut threads| std::mem::take(&mut *threads)).unwrap_or_default();
+        let joined = tokio::task::spawn_blocking(move || {
+            threads.into_iter().filter_map(|thread| thread.join().err()).count()
+        });
+        match tokio::time::timeout(within, joined).await {
+            Ok(Ok(0)) => {}
+            Ok(panicked) => tracing::error!(?panicked, "workers ended by a panic"),
+            Err(_) => tracing::warn!("workers did not end in time"),
+        }
+    }
+}
+
+/// A router on one of the workers.
+#[derive(Clone)]
+pub struct RouterHandle {
+    id: RouterId,
+    worker: WorkerHandle,
+    rtp_capabilities: Arc<RtpCapabilitiesFinalized>,
+}
+
+impl RouterHandle {
+    /// The router's id.
+    #[must_use]
+    pub fn id(&self) -> RouterId {
+        self.id
+    }
+
+    /// What clients load their device with.
+    #[must_use]
+    pub fn rtp_capabilities(&self) -> &RtpCapabilitiesFinalized {
+        &self.rtp_capabilities
+    }
+
+    /// Makes a WebRTC transport.
+    ///
+    /// # Errors
+    /// See [`CreateTransportError`].
+    pub async fn create_webrtc_transport(
+        &self,
+    ) -> Result<WebRtcTransportInfo, RequestError<CreateTransportError>> {
+        let router = self.id;
+        self.worker.call(move |turn| turn.core.create_webrtc_transport(router)).await
+    }
+
+    /// Tells a transport the peer's DTLS parameters.
+    ///
+    /// # Errors
+    /// See [`ConnectTransportError`].
+    pub async fn connect_transport(
+        &self,
+        transport: TransportId,
+        remote: DtlsParameters,
+    ) -> Result<(), RequestError<ConnectTransportError>> {
+        self.worker.call(move |turn| turn.core.connect_transport(turn.now, transport, remote)).await
+    }
+
+    /// Closes a transport with its producers and consumers.
+    ///
+    /// # Errors
+    /// Fails if there is no such transport.
+    pub async fn close_transport(&self, transport: TransportId) -> Result<(), RequestError<NotFound>> {
+        self.worker.call(move |turn| turn.core.close_transport(turn.now, transport)).await
+    }
+
+    /// Makes a producer.
+    ///
+    /// # Errors
+    /// See [`ProduceError`].
+    pub async fn produce(
+        &self,
+        transport: TransportId,
+        kind: MediaKind,
+        parameters: RtpParameters,
+        paused: bool,
+    ) -> Result<ProducerInfo, RequestError<ProduceError>> {
+        self.worker.call(move |turn| turn.core.produce(turn.now, transport, kind, &parameters, paused)).await
+    }
+
+    /// Pauses or resumes a producer.
+    ///
+    /// # Errors
+    /// Fails if there is no such producer.
+    pub async fn set_producer_paused(
+        &self,
+        producer: ProducerId,
+        paused: bool,
+    ) -> Result<(), RequestError<NotFound>> {
+        self.worker.call(move |turn| turn.core.set_producer_paused(turn.now, producer, paused)).await
+    }
+
+    /// Closes a producer; its consumers end with it.
+    ///
+    /// # Errors
+    /// Fails if there is no such producer.
+    pub async fn close_producer(&self, producer: ProducerId) -> Result<(), RequestError<NotFound>> {
+        self.worker.call(move |turn| turn.core.close_producer(turn.now, producer)).await
+    }
+
+    /// Makes a consumer.
+    ///
+    /// # Errors
+    /// See [`ConsumeError`].
+    pub async fn consume(
+        &self,
+        transport: TransportId,
+        producer: ProducerId,
+        capabilities: RtpCapabilities,
+        paused: bool,
+    ) -> Result<ConsumerInfo, RequestError<ConsumeError>> {
+        self.worker
+            .call(move |turn| turn.core.consume(turn.now, transport, producer, &capabilities, paused))
+            .await
+    }
+
+    /// Pauses or resumes a consumer; resuming asks the publisher for a key frame.
+    ///
+    /// # Errors
+    /// Fails if there is no such consumer.
+    pub async fn set_consumer_paused(
+        &self,
+        consumer: ConsumerId,
+        paused: bool,
+    ) -> Result<(), RequestError<NotFound>> {
+        self.worker.call(move |turn| turn.core.set_consumer_paused(turn.now, consumer, paused)).await
+    }
+
+    /// Closes a consumer.
+    ///
+    /// # Errors
+    /// Fails if there is no such consumer.
+    pub async fn close_consumer(&self, consumer: ConsumerId) -> Result<(), RequestError<NotFound>> {
+        self.worker.call(move |turn| turn.core.close_consumer(turn.now, consumer)).await
+    }
+
+    /// Asks the publisher for a key frame (coalesced and rate-limited by the core). It never waits and may be called
+    /// from any thread; if the worker's queue is full the request is lost, as it could be on the wire.
+    pub fn request_key_frame(&self, producer: ProducerId) {
+        let request = Request::Run(Box::new(move |turn| {
+            if turn.core.request_key_frame(turn.now, producer).is_err() {
+                tracing::debug!(%producer, "a key frame was asked of a producer that is gone");
+            }
+        }));
+        if self.worker.post(request).is_err() {
+            tracing::debug!(%producer, "a key frame request did not fit into the worker's queue");
+        }
+    }
+
+    /// Hands the producer's packets to a reader. The channel holds `capacity` outputs; what does not fit is dropped
+    /// and counted. Dropping the receiver ends the tap.
+    ///
+    /// # Errors
+    /// Fails if there is no such producer.
+    pub async fn tap(
+        &self,
+        producer: ProducerId,
+        capacity: usize,
+    ) -> Result<(TapInfo, mpsc::Receiver<TapOutput>), RequestError<NotFound>> {
+        let (sender, receiver) = mpsc::channel(capacity.max(1));
+        let made = self.worker.call(move |turn| {
+            let info = turn.core.tap(turn.now, producer)?;
+            turn.taps.insert(info.id, sender);
+            Ok(info)
+        });
+        made.await.map(|info| (info, receiver))
+    }
+
+    /// Ends a tap.
+    ///
+    /// # Errors
+    /// Fails if there is no such tap.
+    pub async fn close_tap(&self, tap: TapId) -> Result<(), RequestError<NotFound>> {
+        let closed = self.worker.call(move |turn| {
+            turn.taps.remove(&tap);
+            turn.core.close_tap(tap)
+        });
+        closed.await
+    }
+}

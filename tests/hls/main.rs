@@ -1,0 +1,314 @@
+//! HLS from real RTP to what players get: GStreamer publishes into taps, ffprobe judges what comes out.
+
+mod source;
+mod viewer;
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use source::{Codec, FRAME_RATE, Source};
+use tokio::sync::mpsc;
+use viewer::Viewer;
+use weir::egress::{Config, Egress, EgressEvent};
+use weir::ids::PeerId;
+
+/// How long something that needs real media may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Server {
+    egress: Egress,
+    events: mpsc::Receiver<EgressEvent>,
+    folder: tempfile::TempDir,
+}
+
+fn serve(change: impl FnOnce(&mut Config, &Path)) -> Result<Server> {
+    let folder = tempfile::tempdir()?;
+    let mut config = Config { retain_secs: 1, ..Config::default() };
+    change(&mut config, folder.path());
+    let (egress, events) = Egress::start(&config, folder.path())?;
+    Ok(Server { egress, events, folder })
+}
+
+impl Server {
+    fn publish(&self, peer: &str, codec: Codec, size: (u32, u32)) -> Result<Source> {
+        let (source, track) = Source::start(codec, size)?;
+        self.egress.add_track(&peer.parse()?, track);
+        Ok(source)
+    }
+
+    async fn event(&mut self) -> Result<EgressEvent> {
+        tokio::time::timeout(PATIENCE, self.events.recv()).await?.context("no more events")
+    }
+}
+
+fn segments(video: usize, audio: usize) -> impl Fn(&Viewer) -> bool {
+    move |viewer| viewer.video.all.len() >= video && viewer.audio.all.len() >= audio
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h264_and_opus_play_from_the_first_segment_to_the_end_tag() -> Result<()> {
+    let mut server = serve(|_, _| ())?;
+    let peer: PeerId = "abc-_1".parse()?;
+    let video = server.publish(peer.as_str(), Codec::H264, (640, 360))?;
+    let _audio = server.publish(peer.as_str(), Codec::Opus, (0, 0))?;
+    let mut viewer = Viewer::new(&server.egress, peer.as_str());
+
+    assert_eq!(server.event().await?, EgressEvent::Playable(peer.clone()));
+    assert_eq!(server.egress.playable(), std::slice::from_ref(&peer));
+    viewer.read()?;
+    assert!(
+        viewer.master.contains("CODECS=\"avc1.42c01e,mp4a.40.2\",RESOLUTION=640x360"),
+        "{}",
+        viewer.master
+    );
+    viewer.until(PATIENCE, segments(10, 10)).await?;
+    let requests = video.key_frame_requests.load(Ordering::Relaxed);
+    assert!((9..=14).contains(&requests), "{requests} key frame requests for 10 segments");
+    assert!(viewer.video.newest.independent && viewer.audio.newest.independent);
+    assert_eq!(viewer.video.newest.segments.len(), 8, "the window slides");
+
+    server.egress.end_peer(&peer);
+    viewer.until(PATIENCE, |viewer| viewer.video.newest.ended && viewer.audio.newest.ended).await?;
+    assert!(server.egress.playable().is_empty());
+    assert_eq!(server.event().await?, EgressEvent::Gone(peer.clone()));
+    for name in viewer.files.keys() {
+        assert!(server.egress.file(name).is_none(), "{name} is still there");
+    }
+
+    let pictures = viewer.probe(&viewer.video)?;
+    let [pictures] = &pictures[..] else { bail!("{pictures:?}") };
+    assert_eq!((pictures.codec.as_str(), pictures.size), ("h264", (640, 360)));
+    let seconds = pictures.end - pictures.start;
+    let expected = seconds * f64::from(FRAME_RATE);
+    assert!((pictures.frames as f64 - expected).abs() < 10.0, "{} pictures in {seconds} s", pictures.frames);
+    let sound = viewer.probe(&viewer.audio)?;
+    let [sound] = &sound[..] else { bail!("{sound:?}") };
+    assert_eq!(sound.codec, "aac");
+    assert!((sound.start - pictures.start).abs() < 0.03, "{} and {}", sound.start, pictures.start);
+    assert!((sound.end - pictures.end).abs() < 0.06, "{} and {}", sound.end, pictures.end);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vp8_is_transcoded_through_a_change_of_resolution() -> Result<()> {
+    let server = serve(|_, _| ())?;
+    let video = server.publish("p", Codec::Vp8, (320, 240))?;
+    let _audio = server.publish("p", Codec::Opus, (0, 0))?;
+    let mut viewer = Viewer::new(&server.egress, "p");
+    viewer.until(PATIENCE, segments(3, 3)).await?;
+    video.resize((480, 272))?;
+    viewer.until(PATIENCE, |viewer| viewer.master.contains("RESOLUTION=480x272")).await?;
+    let seen = viewer.video.all.len();
+    viewer.until(PATIENCE, segments(seen + 2, seen + 2)).await?;
+    let probed = viewer.probe(&viewer.video)?;
+    let sizes: Vec<_> = probed.iter().map(|probed| (probed.codec.as_str(), probed.size)).collect();
+    assert_eq!(sizes, [("h264", (320, 240)), ("h264", (480, 272))]);
+    assert!((probed[1].start - probed[0].end).abs() < 0.002, "no hole between the sizes");
+    assert_eq!(viewer.probe(&viewer.audio)?.len(), 1, "one init segment for the audio");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vp9_alone_is_enough() -> Result<()> {
+    let mut server = serve(|_, _| ())?;
+    let _video = server.publish("p", Codec::Vp9, (320, 240))?;
+    assert_eq!(server.event().await?, EgressEvent::Playable("p".parse()?));
+    let mut viewer = Viewer::new(&server.egress, "p");
+    viewer.until(PATIENCE, segments(4, 0)).await?;
+    assert!(!viewer.master.contains("AUDIO") && !viewer.master.contains("mp4a"), "{}", viewer.master);
+    assert!(viewer.audio.all.is_empty());
+    assert_eq!(viewer.probe(&viewer.video)?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audio_alone_survives_gaps_and_video_joins_later() -> Result<()> {
+    let mut server = serve(|_, _| ())?;
+    let audio = server.publish("p", Codec::Opus, (0, 0))?;
+    let mut viewer = Viewer::new(&server.egress, "p");
+    assert_eq!(server.event().await?, EgressEvent::Playable("p".parse()?));
+    viewer.until(PATIENCE, segments(0, 2)).await?;
+    assert!(viewer.master.ends_with("CODECS=\"mp4a.40.2\"\np-audio.m3u8\n"), "{}", viewer.master);
+    // Long enough a silence that whole segments hold nothing else.
+    audio.set_silent(true);
+    let before = viewer.audio.all.len();
+    viewer.until(PATIENCE, segments(0, before + 3)).await?;
+    audio.set_silent(false);
+    viewer.until(PATIENCE, segments(0, before + 4)).await?;
+    let _video = server.publish("p", Codec::H264, (320, 240))?;
+    viewer.until(PATIENCE, segments(3, 0)).await?;
+    assert!(viewer.master.contains("AUDIO=\"audio\""), "{}", viewer.master);
+    let (first, joined) = viewer.video.all.first_key_value().context("no video")?;
+    assert!(joined.discontinuity && viewer.audio.all[first].discontinuity);
+    assert_eq!(viewer.probe(&viewer.audio)?.len(), 1);
+    assert_eq!(viewer.probe(&viewer.video)?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h264_plays_on_through_pause_loss_resize_and_removal() -> Result<()> {
+    let server = serve(|_, _| ())?;
+    let peer: PeerId = "p".parse()?;
+    let video = server.publish("p", Codec::H264, (320, 240))?;
+    let audio = server.publish("p", Codec::Opus, (0, 0))?;
+    let mut viewer = Viewer::new(&server.egress, "p");
+    viewer.until(PATIENCE, segments(2, 2)).await?;
+    let more = |viewer: &Viewer, count: usize| {
+        segments(viewer.video.all.len() + count, viewer.audio.all.len() + count)
+    };
+
+    video.set_paused(true).await?;
+    let enough = more(&viewer, 3);
+    viewer.until(PATIENCE, enough).await?;
+    video.set_paused(false).await?;
+    video.lose(97);
+    let enough = more(&viewer, 2);
+    viewer.until(PATIENCE, enough).await?;
+    video.lose(0);
+    video.resize((640, 360))?;
+    viewer.until(PATIENCE, |viewer| viewer.master.contains("RESOLUTION=640x360")).await?;
+    let enough = more(&viewer, 2);
+    viewer.until(PATIENCE, enough).await?;
+    audio.close().await?;
+    server.egress.remove_track(&peer, video.producer_id);
+    let enough = more(&viewer, 2);
+    viewer.until(PATIENCE, enough).await?;
+
+    let sizes: Vec<_> = viewer.probe(&viewer.video)?.iter().map(|probed| probed.size).collect();
+    assert_eq!(sizes, [(320, 240), (640, 360)]);
+    assert_eq!(viewer.probe(&viewer.audio)?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_pipeline_restarts_alone_behind_a_discontinuity() -> Result<()> {
+    let server = serve(|config, folder| {
+        let built_in = include_str!("../../gst-pipelines/h264.txt");
+        let failing = built_in.replace("! appsink", "! identity error-after=150 ! appsink");
+        std::fs::write(folder.join("h264.txt"), failing).expect("a writable folder");
+        config.pipelines_dir = folder.to_owned();
+    })?;
+    let _video = server.publish("p", Codec::H264, (320, 240))?;
+    let _audio = server.publish("p", Codec::Opus, (0, 0))?;
+    let mut viewer = Viewer::new(&server.egress, "p");
+    let twice =
+        |viewer: &Viewer| viewer.video.all.values().filter(|listed| listed.discontinuity).count() >= 2;
+    viewer.until(PATIENCE, twice).await?;
+    viewer.probe(&viewer.video)?;
+    assert_eq!(viewer.probe(&viewer.audio)?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_on_disk_are_whole_and_follow_the_window() -> Result<()> {
+    let mut server = serve(|config, _| {
+        config.write_to_disk = true;
+        config.window_segments = 5;
+        config.grace_segments = 1;
+    })?;
+    let peer: PeerId = "p".parse()?;
+    let _video = server.publish("p", Codec::H264Aggregated, (320, 240))?;
+    let mut viewer = Viewer::new(&server.egress, "p");
+    viewer.until(PATIENCE, segments(8, 0)).await?;
+    let live = server.folder.path().join("live");
+    let on_disk = || -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&live)? {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        Ok(names)
+    };
+    let wait = async {
+        loop {
+            let names = on_disk()?;
+            if names.contains(&"video_p_007.m4s".to_owned()) && !names.contains(&"video_p_000.m4s".to_owned())
+            {
+                return anyhow::Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await??;
+    for name in on_disk()?.iter().filter(|name| name.ends_with(".m4s")) {
+        assert_eq!(std::fs::read(live.join(name))?, viewer.files[name], "{name}");
+    }
+    server.egress.end_peer(&peer);
+    viewer.until(PATIENCE, |viewer| viewer.video.newest.ended).await?;
+    while server.event().await? != EgressEvent::Gone(peer.clone()) {}
+    ensure!(on_disk()?.is_empty(), "{:?}", on_disk()?);
+    assert_eq!(viewer.probe(&viewer.video)?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_ends_every_playlist_in_time_and_leaves_whole_files() -> Result<()> {
+    let server = serve(|config, _| config.write_to_disk = true)?;
+    let mut sources = Vec::new();
+    for peer in ["a", "b"] {
+        sources.push(server.publish(peer, Codec::H264, (320, 240))?);
+        sources.push(server.publish(peer, Codec::Opus, (0, 0))?);
+    }
+    for peer in ["a", "b"] {
+        Viewer::new(&server.egress, peer).until(PATIENCE, segments(2, 2)).await?;
+    }
+    tokio::time::timeout(Duration::from_secs(5), server.egress.shutdown()).await?;
+    for peer in ["a", "b"] {
+        let mut viewer = Viewer::new(&server.egress, peer);
+        viewer.read()?;
+        assert!(viewer.video.newest.ended && viewer.audio.newest.ended);
+        let playlist = server.folder.path().join(format!("live/{peer}.m3u8"));
+        let found = viewer::ffprobe(&playlist, &["-show_streams"])?;
+        assert_eq!(found["streams"].as_array().map(Vec::len), Some(2));
+    }
+    // Nothing begins any more.
+    let _late = server.publish("c", Codec::Opus, (0, 0))?;
+    assert!(server.egress.file("c.m3u8").is_none());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_sound_is_concealed() -> Result<()> {
+    let server = serve(|_, _| ())?;
+    let audio = server.publish("p", Codec::Opus, (0, 0))?;
+    let mut viewer = Viewer::new(&server.egress, "p");
+    viewer.until(PATIENCE, segments(0, 1)).await?;
+    audio.lose(10);
+    viewer.until(PATIENCE, segments(0, 4)).await?;
+    let (quiet, all) = viewer.quiet_moments()?;
+    // The encoder's start is quiet; a tenth of what follows was lost.
+    assert!(all > 700 && quiet < 15, "{quiet} of {all} moments of 10 ms are quiet");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_in_the_packets_ends_nothing() -> Result<()> {
+    let server = serve(|_, _| ())?;
+    let mut sources = Vec::new();
+    let peers = [("a", Codec::H264), ("b", Codec::Vp8), ("c", Codec::Vp9)];
+    for (peer, codec) in peers {
+        sources.push(server.publish(peer, codec, (320, 240))?);
+        sources.push(server.publish(peer, Codec::Opus, (0, 0))?);
+    }
+    let mut viewers: Vec<Viewer> = peers.iter().map(|(peer, _)| Viewer::new(&server.egress, peer)).collect();
+    for viewer in &mut viewers {
+        viewer.until(PATIENCE, segments(1, 1)).await?;
+    }
+    sources.iter().for_each(|source| source.corrupt(5));
+    for viewer in &mut viewers {
+        let (video, audio) = (viewer.video.all.len() + 3, viewer.audio.all.len() + 3);
+        viewer.until(PATIENCE, segments(video, audio)).await?;
+    }
+    sources.iter().for_each(|source| source.corrupt(0));
+    for viewer in &mut viewers {
+        // Pictures come again, and not only repeated ones.
+        let sent = viewer.files.len();
+        let moving = |viewer: &Viewer| {
+            let last = viewer.video.all.values().last().and_then(|listed| viewer.files.get(&listed.uri));
+            viewer.files.len() > sent && last.is_some_and(|file| viewer::pictures(file) > 20)
+        };
+        viewer.until(PATIENCE, moving).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! Stories told by simulated clients to a whole server, or to its media core, on loopback.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod client;
+mod crowd;
+mod hostile;
+mod media;
+mod room;
+mod wire;

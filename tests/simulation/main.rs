@@ -1,0 +1,8 @@
+//! The media core in simulated time over a seeded network that loses, delays and reorders: the same every time.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
+
+mod network;
+mod peer;
+mod stories;
+mod world;
