@@ -1,0 +1,140 @@
+/**
+ * A real weir on free ports, with a data folder of its own.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const REPOSITORY = fileURLToPath(new URL('../../..', import.meta.url));
+/** How long weir may take until `/health` answers, in milliseconds. */
+const START_TIMEOUT_MS = 20_000;
+/** How long weir has to end after SIGTERM, in milliseconds. */
+const STOP_TIMEOUT_MS = 5_000;
+const POLL_MS = 50;
+
+function binary(): string {
+  const target = process.env['CARGO_TARGET_DIR'] ?? join(REPOSITORY, 'target');
+  const path = process.env['WEIR_BIN'] ?? join(target, 'debug/weir');
+  if (!existsSync(path)) {
+    throw new Error(`there is no ${path}: build weir first, or name another one with WEIR_BIN`);
+  }
+  return path;
+}
+
+/** One server; it may be killed and started again on the same ports. */
+export class Weir {
+  readonly url: string;
+  readonly #rtc: string;
+  readonly #http: string;
+  readonly #dataDir: string;
+  #process: ChildProcess | undefined;
+  #log = '';
+
+  private constructor(httpPort: number, rtcPort: number, dataDir: string) {
+    this.#http = `127.0.0.1:${httpPort}`;
+    this.#rtc = `127.0.0.1:${rtcPort}`;
+    this.#dataDir = dataDir;
+    this.url = `http://${this.#http}`;
+  }
+
+  static async start(): Promise<Weir> {
+    const dataDir = await mkdtemp(join(tmpdir(), 'weir-browser-'));
+    const weir = new Weir(await freeTcpPort(), await freeUdpPort(), dataDir);
+    await weir.run();
+    return weir;
+  }
+
+  /** Everything it wrote so far. */
+  get log(): string {
+    return this.#log;
+  }
+
+  /** Starts the process and waits until it is ready. */
+  async run(): Promise<void> {
+    const flags = ['serve', '--http', this.#http, '--rtc', this.#rtc, '--data-dir', this.#dataDir];
+    const child = spawn(binary(), flags, { cwd: REPOSITORY, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#process = child;
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (chunk: Buffer) => {
+        this.#log += chunk.toString();
+      });
+    }
+    const deadline = Date.now() + START_TIMEOUT_MS;
+    while (!(await this.#isReady())) {
+      if (child.exitCode !== null || Date.now() > deadline) {
+        child.kill('SIGKILL');
+        throw new Error(`weir did not become ready:\n${this.#log}`);
+      }
+      await new Promise((wake) => setTimeout(wake, POLL_MS));
+    }
+  }
+
+  /** The server dies without a word. */
+  async kill(): Promise<void> {
+    await this.#end('SIGKILL');
+  }
+
+  /** The server is told to end, and says goodbye. */
+  async terminate(): Promise<void> {
+    await this.#end('SIGTERM');
+  }
+
+  async stop(): Promise<void> {
+    await this.terminate();
+    await rm(this.#dataDir, { recursive: true, force: true });
+  }
+
+  /** All counters, as `/api/stats` gives them. */
+  async stats(): Promise<Record<string, unknown>> {
+    const response = await fetch(`${this.url}/api/stats`);
+    return (await response.json()) as Record<string, unknown>;
+  }
+
+  async #isReady(): Promise<boolean> {
+    try {
+      return (await fetch(`${this.url}/health`)).ok;
+    } catch {
+      return false;
+    }
+  }
+
+  async #end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    const child = this.#process;
+    this.#process = undefined;
+    if (!child || child.exitCode !== null || child.signalCode !== null) {
+      return;
+    }
+    const ended = once(child, 'exit');
+    child.kill(signal);
+    const late = setTimeout(() => {
+      this.#log += `\nweir did not end within ${STOP_TIMEOUT_MS} ms of ${signal}\n`;
+      child.kill('SIGKILL');
+    }, STOP_TIMEOUT_MS);
+    await ended;
+    clearTimeout(late);
+  }
+}
+
+async function freeTcpPort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  return typeof address === 'object' && address ? address.port : 0;
+}
+
+async function freeUdpPort(): Promise<number> {
+  const socket = createSocket('udp4').bind(0, '127.0.0.1');
+  await once(socket, 'listening');
+  const { port } = socket.address();
+  socket.close();
+  await once(socket, 'close');
+  return port;
+}
