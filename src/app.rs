@@ -72,8 +72,8 @@ impl App {
         let (signaling, socket_io) = Signaling::new(&config.signaling, room.clone());
         let (stopping, stopped) = watch::channel(false);
         let stats = stats_source(&workers, &room, &signaling, egress.clone(), server.stats());
-        let routes = Routes { room: room.clone(), egress: egress.clone(), stats, stopping: stopped };
-        let http = server.start(http::public(routes.into_router().layer(socket_io)));
+        let routes = Routes { room: room.clone(), egress: egress.clone(), stats, stopping: stopped.clone() };
+        let http = server.start(http::public(routes.into_router().layer(socket_io), stopped));
         Ok(Self { config, http_addr, announced, workers, egress, room, signaling, http, stopping, follower })
     }
 

@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -36,6 +36,8 @@ pub use server::{Running, Server, Stats, StatsReader};
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How long a request may take until its answer begins: longer than a long-polling client is kept waiting.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Where Socket.IO is served; `sid` in the query tells a session that exists from a handshake.
+const SOCKET_IO_PATH: &str = "/socket.io";
 /// The most event streams at a time.
 const MAX_EVENT_STREAMS: usize = 10_000;
 
@@ -88,7 +90,6 @@ pub struct Routes {
 #[derive(Clone)]
 struct AppState {
     routes: Routes,
-
     event_streams: Arc<AtomicUsize>,
 }
 
@@ -107,9 +108,28 @@ impl Routes {
     }
 }
 
-/// Puts what holds for every answer around all routes: any origin may ask, and no request waits for ever.
-pub fn public(router: Router) -> Router {
-    router.layer(middleware::from_fn(finish_in_time)).layer(CorsLayer::permissive())
+/// Puts what holds for every answer around all routes: any origin may ask, no request waits for ever, and a server that
+/// is `stopping` begins no conversation any more.
+pub fn public(router: Router, stopping: watch::Receiver<bool>) -> Router {
+    router
+        .layer(middleware::from_fn_with_state(stopping, no_new_sessions))
+        .layer(middleware::from_fn(finish_in_time))
+        .layer(CorsLayer::permissive())
+}
+
+/// Answers the handshakes of a server that is going down with 503. Engine.IO clients try again after that, and reach
+/// the next server; one that Socket.IO refuses by name would stay away for good.
+async fn no_new_sessions(
+    State(stopping): State<watch::Receiver<bool>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let handshake = request.uri().path().starts_with(SOCKET_IO_PATH)
+        && !request.uri().query().unwrap_or_default().split('&').any(|pair| pair.starts_with("sid="));
+    if handshake && *stopping.borrow() {
+        return error(StatusCode::SERVICE_UNAVAILABLE, "the server is going down");
+    }
+    next.run(request).await
 }
 
 async fn finish_in_time(request: Request, next: Next) -> Response {

@@ -87,11 +87,30 @@ async fn what_is_not_part_of_the_demo_is_not_found() {
 async fn every_answer_allows_any_origin_and_forbids_sniffing() {
     use tower::ServiceExt;
 
-    let router = public(Router::new().route("/", get(async || "hello")));
+    let (_stop, stopping) = watch::channel(false);
+    let router = public(Router::new().route("/", get(async || "hello")), stopping);
     let request = axum::http::Request::get("/").header(header::ORIGIN, "https://example.org");
     let response = router.oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
     assert_eq!(header_of(&response, &header::ACCESS_CONTROL_ALLOW_ORIGIN), "*");
     assert_eq!(header_of(&response, &header::X_CONTENT_TYPE_OPTIONS), "nosniff");
+}
+
+#[tokio::test]
+async fn a_server_that_is_going_down_takes_no_new_socket_but_lets_the_others_finish() {
+    use tower::ServiceExt;
+
+    let (stop, stopping) = watch::channel(false);
+    let router = public(Router::new().fallback(async || "socket"), stopping);
+    let status = async |path: &str| {
+        let request = axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+        router.clone().oneshot(request).await.unwrap().status()
+    };
+    let (handshake, poll) = ("/socket.io/?EIO=4&transport=polling", "/socket.io/?EIO=4&transport=polling&sid=x");
+    assert_eq!(status(handshake).await, StatusCode::OK);
+    stop.send_replace(true);
+    assert_eq!(status(handshake).await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(status(poll).await, StatusCode::OK);
+    assert_eq!(status("/live/someone.m3u8").await, StatusCode::OK);
 }
 
 mod server {

@@ -62,6 +62,8 @@ test('everything comes back by itself after the server was gone', async ({
   for (const leave of [() => weir.kill(), () => weir.terminate()]) {
     const before = await publisher.ownPeerId();
     await viewer.card(before).expectPlaying(/^WebRTC/);
+    // A server whose playlists are being read stays a while to end them; nobody may be kept by it.
+    await expect(viewer.card(before).root.getByRole('radio', { name: 'HLS' })).toBeEnabled({ timeout: 30_000 });
 
     await leave();
     await expect(publisher.publishState).toHaveText('Reconnecting…');

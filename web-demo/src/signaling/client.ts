@@ -41,14 +41,21 @@ export class SignalingClient {
       reconnectionDelayMax: RECONNECT_DELAY_MS.max,
     });
     this.#socket.on('connect', () => hooks.connected());
-    this.#socket.on('connect_error', () => hooks.disconnected());
-    this.#socket.on('disconnect', (reason) => {
+    this.#socket.on('connect_error', () => {
       hooks.disconnected();
-      // Socket.IO does not come back by itself after a server said goodbye, as weir does when it restarts.
-      if (reason === 'io server disconnect' && !this.#closed) {
-        setTimeout(() => this.connect(), RECONNECT_DELAY_MS.min);
-      }
+      this.#comeBack(RECONNECT_DELAY_MS.max);
     });
+    this.#socket.on('disconnect', () => {
+      hooks.disconnected();
+      this.#comeBack(RECONNECT_DELAY_MS.min);
+    });
+  }
+
+  /** Socket.IO tries no more by itself after the server said goodbye or refused, as it does while it restarts or is full. */
+  #comeBack(delayMs: number): void {
+    if (!this.#socket.active) {
+      setTimeout(() => this.connect(), delayMs);
+    }
   }
 
   /** This connection's id, which is the peer's id for everybody else. */
