@@ -104,16 +104,16 @@ impl App {
     /// Ends everything within 5 s: clients are told, playlists get their end tag, files are whole.
     pub async fn shutdown(self) {
         self.stopping.send_replace(true);
-        let anyone_live = self.room.counts().live_peers > 0;
         let goodbye = async {
             self.signaling.close().await;
             self.room.close().await;
         };
         in_time("closing sockets", GOODBYE_WAIT, goodbye).await;
         if let Some(egress) = &self.egress {
+            let anything_served = egress.stats().files > 0;
             let ended = Instant::now();
             in_time("ending HLS", EGRESS_WAIT, egress.shutdown()).await;
-            if anyone_live {
+            if anything_served {
                 tokio::time::sleep(LAST_RELOAD_WAIT.saturating_sub(ended.elapsed())).await;
             }
         }

@@ -105,7 +105,8 @@ async fn a_server_that_is_going_down_takes_no_new_socket_but_lets_the_others_fin
         let request = axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap();
         router.clone().oneshot(request).await.unwrap().status()
     };
-    let (handshake, poll) = ("/socket.io/?EIO=4&transport=polling", "/socket.io/?EIO=4&transport=polling&sid=x");
+    let (handshake, poll) =
+        ("/socket.io/?EIO=4&transport=polling", "/socket.io/?EIO=4&transport=polling&sid=x");
     assert_eq!(status(handshake).await, StatusCode::OK);
     stop.send_replace(true);
     assert_eq!(status(handshake).await, StatusCode::SERVICE_UNAVAILABLE);

@@ -55,7 +55,7 @@ impl Server {
         match timeout(PATIENCE, search).await {
             Ok(found) => found,
             Err(_) => {
-                let stats = get_json(self.address, "/api/stats").await?;
+                let stats = timeout(PATIENCE, get_json(self.address, "/api/stats")).await??;
                 anyhow::bail!("the counters did not get there: {stats}")
             }
         }

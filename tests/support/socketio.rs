@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use super::PATIENCE;
 
@@ -60,7 +60,8 @@ impl SocketIo {
     /// Opens a WebSocket, does both handshakes and joins the default namespace.
     pub(crate) async fn connect(server: SocketAddr) -> Result<Self> {
         let url = format!("ws://{server}/socket.io/?EIO=4&transport=websocket");
-        let (mut stream, _) = timeout(PATIENCE, connect_async(url)).await??;
+        // Without the delay that would wait for a fuller packet: every request is a small one.
+        let (mut stream, _) = timeout(PATIENCE, connect_async_with_config(url, None, true)).await??;
         let open = next_text(&mut stream).await?;
         let open = open.strip_prefix('0').with_context(|| format!("no Engine.IO open packet: {open}"))?;
         serde_json::from_str::<Value>(open)?.get("pingInterval").context("an Engine.IO open packet")?;

@@ -64,6 +64,9 @@ export class Participant {
     this.#socket.onAny((event: string, message: Record<string, unknown>) => {
       this.seen.push({ event, at: Date.now(), message });
     });
+    this.#socket.on('disconnect', (reason) => {
+      this.seen.push({ event: 'disconnect', at: Date.now(), message: { reason } });
+    });
     this.#socket.on('newProducer', ({ producerSocketId, producerId }) => {
       void this.#consume(producerSocketId, producerId);
     });

@@ -58,7 +58,9 @@ export class Weir {
   /** Starts the process and waits until it is ready. */
   async run(): Promise<void> {
     const flags = ['serve', '--http', this.#http, '--rtc', this.#rtc, '--data-dir', this.#dataDir];
-    const child = spawn(binary(), flags, { cwd: REPOSITORY, stdio: ['ignore', 'pipe', 'pipe'] });
+    // WEIR_BIN is meant for this file: weir would take it for a misspelt setting.
+    const { WEIR_BIN: _, ...env } = process.env;
+    const child = spawn(binary(), flags, { cwd: REPOSITORY, env, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = child;
     for (const stream of [child.stdout, child.stderr]) {
       stream.on('data', (chunk: Buffer) => {
@@ -83,6 +85,19 @@ export class Weir {
   /** The server is told to end, and says goodbye. */
   async terminate(): Promise<void> {
     await this.#end('SIGTERM');
+  }
+
+  /** Sends a signal and lets the process act on it; tells how it ended, and how long that took in milliseconds. */
+  async endBy(signal: NodeJS.Signals): Promise<{ code: number | null; tookMs: number }> {
+    const child = this.#process;
+    if (!child) {
+      throw new Error('weir does not run');
+    }
+    const sentAt = Date.now();
+    const ended = child.exitCode === null ? once(child, 'exit') : [child.exitCode];
+    child.kill(signal);
+    const [code] = await ended;
+    return { code, tookMs: Date.now() - sentAt };
   }
 
   async stop(): Promise<void> {
