@@ -53,7 +53,7 @@ fn run(viewers: usize) {
         world.core.set_consumer_paused(world.now, consumer.id, false).unwrap();
     }
     let both_ends = resident().saturating_sub(before) as f64 / viewers as f64;
-    let from = Tuple { remote: world.peers[publisher].address, local: None };
+    let from = Tuple::shared(world.peers[publisher].address);
     let mut sequence = 0;
     let mut rates = Vec::new();
     let mut sink = Sink::default();

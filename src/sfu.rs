@@ -18,30 +18,25 @@ pub mod reports;
 pub mod rewrite;
 pub mod srtp;
 pub mod transport;
+pub mod tuple;
+pub mod webrtc_transport;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use mediasoup_types::data_structures::{
-    DtlsParameters, DtlsRole, IceCandidate, IceCandidateType, IceParameters, Protocol,
-};
 use mediasoup_types::rtp_parameters::{RtpCapabilitiesFinalized, RtpCodecCapability};
 use slab::Slab;
 
 use crate::ids::{ConsumerId, ProducerId, RouterId, TapId, TransportId};
 use crate::media::ortc;
-use api::{
-    ConnectTransportError, CreateRouterError, CreateTransportError, Event, NotFound, TapOutput,
-    TransportCloseReason, WebRtcTransportInfo, WorkerStats,
-};
+use api::{CreateRouterError, CreateTransportError, Event, NotFound, TapOutput, WorkerStats};
 use consumer::{Consumer, Tap};
-use dtls::{Credentials, DtlsEvent};
-use ice::IceLite;
-pub use ice::Tuple;
+use dtls::Credentials;
 use producer::Producer;
-use transport::WebRtcTransport;
+use transport::{Kind, Transport};
+pub use tuple::{SocketId, Tuple};
 
 /// Transports that one worker holds.
 pub const MAX_TRANSPORTS: usize = 20_000;
@@ -80,7 +75,7 @@ pub struct Worker {
     config: Config,
     credentials: Credentials,
     routers: HashMap<RouterId, Router>,
-    transports: Slab<WebRtcTransport>,
+    transports: Slab<Transport>,
     producers: Slab<Producer>,
     consumers: Slab<Consumer>,
     taps: Slab<Tap>,
@@ -90,8 +85,8 @@ pub struct Worker {
     tap_keys: HashMap<TapId, usize>,
     /// Transports by the username fragment that checks name them with.
     ufrags: HashMap<String, usize>,
-    /// Transports by the addresses that valid checks came from.
-    paths: HashMap<SocketAddr, usize>,
+    /// Transports by the paths that valid checks came on.
+    paths: HashMap<(SocketId, SocketAddr), usize>,
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     outbox: VecDeque<(Tuple, Vec<u8>)>,
     /// Producers with packets that wait to be forwarded, and when that is due at the latest.
@@ -170,62 +165,21 @@ impl Worker {
         }
     }
 
-    /// Makes a WebRTC transport in a router.
-    ///
-    /// # Errors
-    /// Fails if there is no such router or the worker is full.
-    pub fn create_webrtc_transport(
+    /// Puts a transport into a router; its key and id are returned.
+    fn add_transport(
         &mut self,
         router_id: RouterId,
-    ) -> Result<WebRtcTransportInfo, CreateTransportError> {
+        kind: Kind,
+    ) -> Result<(usize, TransportId), CreateTransportError> {
         let router = self.routers.get_mut(&router_id).ok_or_else(|| not_found("router", &router_id))?;
         if self.transports.len() >= MAX_TRANSPORTS {
             return Err(CreateTransportError::Full(MAX_TRANSPORTS));
         }
         let id = TransportId::random();
-        let ice = IceLite::new(self.config.ice_consent_timeout);
-        let info = WebRtcTransportInfo {
-            id,
-            ice_parameters: IceParameters {
-                username_fragment: ice.ufrag().to_owned(),
-                password: ice.password().to_owned(),
-                ice_lite: Some(true),
-            },
-            ice_candidates: candidates(&self.config),
-            dtls_parameters: DtlsParameters {
-                role: DtlsRole::Auto,
-                fingerprints: vec![self.credentials.fingerprint()],
-            },
-        };
-        let ufrag = ice.ufrag().to_owned();
-        let key = self.transports.insert(WebRtcTransport::new(id, router_id, ice));
+        let key = self.transports.insert(Transport::new(id, router_id, kind));
         router.transports.push(key);
         self.transport_keys.insert(id, key);
-        self.ufrags.insert(ufrag, key);
-        Ok(info)
-    }
-
-    /// Tells a transport the peer's DTLS role and fingerprints; the handshake follows.
-    ///
-    /// # Errors
-    /// Fails if there is no such transport, it is connected already, or no fingerprint can be verified.
-    pub fn connect_transport(
-        &mut self,
-        now: Instant,
-        id: TransportId,
-        remote: DtlsParameters,
-    ) -> Result<(), ConnectTransportError> {
-        let key = self.transport_key(id)?;
-        let transport = self.transports.get_mut(key).ok_or_else(|| not_found("transport", &id))?;
-        if transport.dtls.is_connecting() {
-            return Err(ConnectTransportError::AlreadyConnected);
-        }
-        if !remote.fingerprints.iter().any(dtls::is_verifiable) {
-            return Err(ConnectTransportError::NoFingerprint);
-        }
-        transport.dtls.connect(remote.role, remote.fingerprints);
-        self.advance_dtls(now, key);
-        Ok(())
+        Ok((key, id))
     }
 
     /// Closes a transport, its producers and its consumers, and says goodbye to the peer.
@@ -290,14 +244,7 @@ impl Worker {
                 continue; // set anew since then, or another transport in the same place
             }
             transport.timer = None;
-            if transport.ice.consent_until().is_some_and(|until| until <= now) {
-                self.end_transport(now, key, TransportCloseReason::ConsentLost);
-                continue;
-            }
-            if let Some(event) = transport.dtls.handle_timeout(now) {
-                self.handle_dtls_event(now, key, event);
-            }
-            self.send_dtls(key);
+            self.handle_webrtc_timeout(now, key);
             self.ask_publisher(now, key);
             self.send_reports(now, key);
             self.set_timer(key);
@@ -308,8 +255,7 @@ impl Worker {
     fn set_timer(&mut self, key: usize) {
         let Some(transport) = self.transports.get_mut(key) else { return };
         let producers = transport.producers.iter().filter_map(|key| self.producers.get(*key)?.poll_timeout());
-        let own = [transport.ice.consent_until(), transport.dtls.poll_timeout(), transport.reports_due];
-        let Some(due) = own.into_iter().flatten().chain(producers).min() else { return };
+        let Some(due) = transport.poll_timeout().into_iter().chain(producers).min() else { return };
         if transport.timer.is_none_or(|timer| due < timer) {
             transport.timer = Some(due);
             self.timers.push(Reverse((due, key)));
@@ -318,54 +264,6 @@ impl Worker {
 
     fn transport_key(&self, id: TransportId) -> Result<usize, NotFound> {
         self.transport_keys.get(&id).copied().ok_or_else(|| not_found("transport", &id))
-    }
-
-    /// Lets DTLS go on after `connect` or a first valid check.
-    fn advance_dtls(&mut self, now: Instant, key: usize) {
-        let Some(transport) = self.transports.get_mut(key) else { return };
-        if transport.ice.selected().is_none() {
-            return;
-        }
-        if let Some(event) = transport.dtls.advance(now, &self.credentials) {
-            self.handle_dtls_event(now, key, event);
-        }
-        self.send_dtls(key);
-        self.set_timer(key);
-    }
-
-    fn handle_dtls_event(&mut self, now: Instant, key: usize, event: DtlsEvent) {
-        let Some(transport) = self.transports.get_mut(key) else { return };
-        match event {
-            DtlsEvent::Connected { suite, keying_material, is_client } => {
-                let provider = self.credentials.provider();
-                match srtp::sessions(suite, provider, &keying_material, is_client) {
-                    Ok(sessions) => {
-                        transport.srtp = Some(sessions);
-                        transport.reports_due = Some(now + reports::INTERVAL);
-                        let id = transport.id;
-                        self.events.push_back(Event::TransportConnected(id));
-                        self.start_consumers(now, key);
-                    }
-                    Err(error) => {
-                        tracing::warn!(transport = %transport.id, %error, "SRTP could not be set up");
-                        self.end_transport(now, key, TransportCloseReason::DtlsFailed);
-                    }
-                }
-            }
-            DtlsEvent::Failed(reason) => {
-                tracing::info!(transport = %transport.id, reason, "DTLS failed");
-                self.end_transport(now, key, TransportCloseReason::DtlsFailed);
-            }
-            DtlsEvent::Closed => self.end_transport(now, key, TransportCloseReason::DtlsClosed),
-        }
-    }
-
-    fn send_dtls(&mut self, key: usize) {
-        let Some(transport) = self.transports.get_mut(key) else { return };
-        let Some(tuple) = transport.ice.selected() else { return };
-        while let Some(record) = transport.dtls.poll_transmit() {
-            post(&mut self.outbox, &mut self.stats, tuple, record.to_vec());
-        }
     }
 }
 
@@ -380,22 +278,4 @@ fn post(outbox: &mut VecDeque<(Tuple, Vec<u8>)>, stats: &mut WorkerStats, to: Tu
 
 fn not_found(what: &'static str, id: &impl ToString) -> NotFound {
     NotFound { what, id: id.to_string() }
-}
-
-/// Host candidates in the order of the announced addresses (priorities as in RFC 8445 section 5.1.2).
-fn candidates(config: &Config) -> Vec<IceCandidate> {
-    let priority = |preference: usize| {
-        let local_preference = 65_535_u32.saturating_sub(preference as u32);
-        (126 << 24) + (local_preference << 8) + 255
-    };
-    let candidate = |(index, address): (usize, &IpAddr)| IceCandidate {
-        foundation: format!("udp{index}"),
-        priority: priority(index),
-        address: address.to_string(),
-        protocol: Protocol::Udp,
-        port: config.port,
-        r#type: IceCandidateType::Host,
-        tcp_type: None,
-    };
-    config.announced.iter().enumerate().map(candidate).collect()
 }

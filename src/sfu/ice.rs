@@ -1,7 +1,7 @@
 //! The ICE-lite side of one transport (RFC 8445 section 2.5): it answers connectivity checks, follows the pair that
 //! the client nominates, and knows when consent ran out (RFC 7675). It never sends a check of its own.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -17,6 +17,8 @@ use rtc_stun::message::{
 };
 use rtc_stun::xoraddr::XorMappedAddress;
 
+use crate::sfu::Tuple;
+
 /// Characters of a username fragment; it names the transport in every check, so it must not collide.
 const UFRAG_LEN: usize = 16;
 /// Characters of a password (RFC 8445 section 5.3 asks for at least 22).
@@ -27,15 +29,6 @@ const MAX_MESSAGE_LEN: usize = 1280;
 const INTEGRITY_LEN: usize = 20;
 /// Address pairs that a transport remembers as valid.
 pub const MAX_TUPLES: usize = 8;
-
-/// One path to a client: its address, and the local address that it reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tuple {
-    /// The client's address.
-    pub remote: SocketAddr,
-    /// The local address that the client's datagrams are sent to, where the system tells.
-    pub local: Option<IpAddr>,
-}
 
 /// The local username fragment that a STUN request is meant for.
 ///
@@ -148,7 +141,7 @@ impl IceLite {
     }
 
     fn remember(&mut self, tuple: Tuple) -> Option<Tuple> {
-        if let Some(known) = self.tuples.iter_mut().find(|known| known.remote == tuple.remote) {
+        if let Some(known) = self.tuples.iter_mut().find(|known| known.key() == tuple.key()) {
             *known = tuple;
             return None;
         }
@@ -209,7 +202,7 @@ mod tests {
     }
 
     fn tuple(port: u16) -> Tuple {
-        Tuple { remote: SocketAddr::from(([127, 0, 0, 1], port)), local: None }
+        Tuple::shared(SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
     fn request(

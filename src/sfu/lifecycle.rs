@@ -335,17 +335,9 @@ impl Worker {
     }
 
     pub(super) fn remove_transport(&mut self, now: Instant, key: usize) {
-        let Some(transport) = self.transports.get_mut(key) else { return };
-        transport.dtls.close(now);
-        self.send_dtls(key);
+        self.leave_webrtc(now, key);
         let Some(transport) = self.transports.try_remove(key) else { return };
         self.transport_keys.remove(&transport.id);
-        self.ufrags.remove(transport.ice.ufrag());
-        for tuple in transport.ice.tuples() {
-            if self.paths.get(&tuple.remote) == Some(&key) {
-                self.paths.remove(&tuple.remote);
-            }
-        }
         if let Some(router) = self.routers.get_mut(&transport.router) {
             router.transports.retain(|known| *known != key);
         }

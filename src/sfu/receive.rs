@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use mediasoup_types::rtp_parameters::MediaKind;
 
-use super::{Tuple, Worker, post};
+use super::{Tuple, Worker};
 use crate::media::rtcp::{self, Item};
 use crate::media::rtp::{self, RtpView};
 use crate::sfu::api::TapOutput;
-use crate::sfu::ice::{self, Check};
 use crate::sfu::nack::Gap;
 use crate::sfu::producer::{Arrival, Pending, Producer, Received};
 use crate::sfu::rewrite::ClockSample;
@@ -30,7 +29,7 @@ impl Worker {
             self.handle_stun(now, from, datagram);
             return;
         }
-        let Some(&key) = self.paths.get(&from.remote) else {
+        let Some(&key) = self.paths.get(&from.key()) else {
             self.stats.dropped_unknown += 1;
             return;
         };
@@ -41,48 +40,6 @@ impl Worker {
             128..=191 => self.handle_rtp(now, key, datagram),
             _ => self.stats.dropped_unknown += 1,
         }
-    }
-
-    fn handle_stun(&mut self, now: Instant, from: Tuple, datagram: &[u8]) {
-        let Some((request, ufrag)) = ice::read_request(datagram) else {
-            self.stats.dropped_stun += 1;
-            return;
-        };
-        let Some((key, transport)) =
-            self.ufrags.get(&ufrag).and_then(|key| Some((*key, self.transports.get_mut(*key)?)))
-        else {
-            self.stats.dropped_stun += 1;
-            return;
-        };
-        let before = transport.ice.selected();
-        let crypto = self.credentials.provider().crypto();
-        let (check, forgotten) = transport.ice.handle_request(now, crypto, from, request);
-        let selected = transport.ice.selected();
-        if let Some(forgotten) = forgotten {
-            self.paths.remove(&forgotten.remote);
-        }
-        let Check::Answer(answer) = check else {
-            self.stats.dropped_stun += 1;
-            return;
-        };
-        post(&mut self.outbox, &mut self.stats, from, answer);
-        if transport.ice.tuples().iter().any(|tuple| tuple.remote == from.remote) {
-            self.paths.insert(from.remote, key);
-        }
-        if before.is_none() && selected.is_some() {
-            self.advance_dtls(now, key);
-        }
-    }
-
-    fn handle_dtls(&mut self, now: Instant, key: usize, datagram: &[u8]) {
-        let Some(transport) = self.transports.get_mut(key) else { return };
-        if let Some(event) = transport.dtls.handle_datagram(now, &self.credentials, datagram) {
-            // What DTLS still has to say (its last flight) goes out before the event is acted on.
-            self.send_dtls(key);
-            self.handle_dtls_event(now, key, event);
-        }
-        self.send_dtls(key);
-        self.set_timer(key);
     }
 
     fn handle_rtp(&mut self, now: Instant, key: usize, datagram: &mut [u8]) {

@@ -1,13 +1,13 @@
-//! A WebRTC transport: one ICE-lite agent, one DTLS association and the SRTP sessions that came out of it, the
-//! producers that come in on it and the consumers that go out.
+//! A transport: the producers that come in on it, the consumers that go out, the path they take and the keys that
+//! protect them. How path and keys are found is what its kinds differ in.
 
 use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::ids::{RouterId, TransportId};
-use crate::sfu::dtls::Dtls;
-use crate::sfu::ice::{IceLite, Tuple};
+use crate::sfu::Tuple;
 use crate::sfu::srtp::{Receiver, ReplayWindow, Sender};
+use crate::sfu::webrtc_transport::WebRtc;
 
 /// SSRCs that one transport may send from; a producer needs two for each simulcast layer.
 pub const MAX_REMOTE_SSRCS: usize = 128;
@@ -32,17 +32,23 @@ pub struct RemoteSsrc {
     pub route: Option<Route>,
 }
 
-/// A WebRTC transport.
-pub struct WebRtcTransport {
+/// How a transport comes by its path and keys, and whatever else only this kind has.
+pub enum Kind {
+    /// ICE and DTLS.
+    WebRtc(WebRtc),
+}
+
+/// A transport.
+pub struct Transport {
     /// Its id.
     pub id: TransportId,
     /// The router that it is in.
     pub router: RouterId,
-    /// Its ICE agent.
-    pub ice: IceLite,
-    /// Its DTLS association.
-    pub dtls: Dtls,
-    /// Its SRTP sessions, once DTLS is done.
+    /// What it is.
+    pub kind: Kind,
+    /// Where media is sent, once known.
+    pub path: Option<Tuple>,
+    /// What protects media, once known.
     pub srtp: Option<(Sender, Receiver)>,
     /// Its producers (keys in the worker).
     pub producers: Vec<usize>,
@@ -60,15 +66,15 @@ pub struct WebRtcTransport {
     pub timer: Option<Instant>,
 }
 
-impl WebRtcTransport {
+impl Transport {
     /// A transport that waits for its peer.
     #[must_use]
-    pub fn new(id: TransportId, router: RouterId, ice: IceLite) -> Self {
+    pub fn new(id: TransportId, router: RouterId, kind: Kind) -> Self {
         Self {
             id,
             router,
-            ice,
-            dtls: Dtls::default(),
+            kind,
+            path: None,
             srtp: None,
             producers: Vec::new(),
             consumers: Vec::new(),
@@ -80,10 +86,19 @@ impl WebRtcTransport {
         }
     }
 
-    /// Where media can be sent now: the SRTP session and the selected path.
+    /// When the transport itself has something to do: its kind's affairs, or reports.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let kind = match &self.kind {
+            Kind::WebRtc(webrtc) => webrtc.poll_timeout(),
+        };
+        [kind, self.reports_due].into_iter().flatten().min()
+    }
+
+    /// Where media can be sent now: the keys and the path. The same for all kinds, because it is asked per packet.
     #[inline]
     pub fn sending(&mut self) -> Option<(&mut Sender, Tuple)> {
-        let tuple = self.ice.selected()?;
+        let tuple = self.path?;
         self.srtp.as_mut().map(|(sender, _)| (sender, tuple))
     }
 

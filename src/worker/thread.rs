@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::ids::TapId;
 use crate::sfu::api::{Event, TapOutput};
-use crate::sfu::{Transmit, Tuple, Worker};
+use crate::sfu::{SocketId, Transmit, Tuple, Worker};
 
 /// The wake-up that announces requests.
 pub(super) const REQUESTS: Token = Token(0);
@@ -106,7 +106,7 @@ impl Socket {
             Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
         };
         for (meta, buffer) in metas.iter().zip(&mut self.buffers).take(count) {
-            let from = Tuple { remote: meta.addr, local: meta.dst_ip };
+            let from = Tuple { socket: SocketId::Shared(0), remote: meta.addr, local: meta.dst_ip };
             let received = buffer.get_mut(..meta.len).unwrap_or_default();
             for datagram in received.chunks_mut(meta.stride.max(1)) {
                 each(from, datagram);

@@ -222,8 +222,8 @@ fn noise_costs_its_sender_only() {
     let (viewer, viewing) = world.join();
     let (consumer, ssrc) = world.consume(viewer, viewing, &producer);
     world.core.set_consumer_paused(world.now, consumer.id, false).unwrap();
-    let stranger = Tuple { remote: "10.9.9.9:9".parse().unwrap(), local: None };
-    let known = Tuple { remote: world.peers[publisher].address, local: None };
+    let stranger = Tuple::shared("10.9.9.9:9".parse().unwrap());
+    let known = Tuple::shared(world.peers[publisher].address);
     let mut wrong_password = world.peers[publisher].check("not the password at all");
     world.core.handle_datagram(world.now, stranger, &mut wrong_password);
     assert_eq!(world.core.stats().dropped_stun, 1);

@@ -151,7 +151,7 @@ impl World {
             self.now = self.now.max(due);
             while let Some(mut datagram) = self.network.receive(self.now) {
                 if datagram.to == self.server {
-                    let from = Tuple { remote: datagram.from, local: None };
+                    let from = Tuple::shared(datagram.from);
                     self.core.handle_datagram(self.now, from, &mut datagram.contents);
                 } else if let Some(peer) = self.peers.iter_mut().find(|peer| peer.address == datagram.to) {
                     peer.handle_datagram(self.now, datagram.contents);
