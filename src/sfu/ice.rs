@@ -29,6 +29,9 @@ const MAX_MESSAGE_LEN: usize = 1280;
 const INTEGRITY_LEN: usize = 20;
 /// Address pairs that a transport remembers as valid.
 pub const MAX_TUPLES: usize = 8;
+/// How long the selected path may go without a valid check before a check on another path replaces it. Browsers check
+/// the one they use at least every five seconds (RFC 7675 section 5.1).
+pub const STALE_PATH_AFTER: Duration = Duration::from_secs(8);
 
 /// The local username fragment that a STUN request is meant for.
 ///
@@ -58,13 +61,45 @@ pub enum Check {
     Answer(Vec<u8>),
 }
 
+/// A username fragment and its password (RFC 8445 section 5.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Names the transport in every check.
+    pub ufrag: String,
+    /// Authenticates checks and answers.
+    pub password: String,
+}
+
+impl Credentials {
+    fn random() -> Self {
+        let text = |len| rand::rng().sample_iter(Alphanumeric).take(len).map(char::from).collect();
+        Self { ufrag: text(UFRAG_LEN), password: text(PASSWORD_LEN) }
+    }
+}
+
+/// What a binding request changed besides consent.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What the client is answered.
+    pub check: Check,
+    /// A path that was forgotten to make room for a new one.
+    pub forgotten: Option<Tuple>,
+    /// The username fragment that is no longer valid, because the client began to use the restarted one.
+    pub retired: Option<String>,
+}
+
 /// The ICE-lite agent of one transport.
 pub struct IceLite {
-    ufrag: String,
-    password: String,
+    credentials: Credentials,
+    /// Whether a valid check came with [`Self::credentials`].
+    is_proven: bool,
+    /// The credentials before a restart, valid until the client uses the new ones.
+    previous: Option<Credentials>,
     /// Valid paths, oldest first; the selected one is among them.
     tuples: Vec<Tuple>,
     selected: Option<Tuple>,
+    /// When the selected path had its last valid check.
+    selected_checked: Option<Instant>,
     consent_until: Option<Instant>,
     consent_timeout: Duration,
 }
@@ -74,27 +109,38 @@ impl IceLite {
     /// nobody): consent counts from the first valid check on.
     #[must_use]
     pub fn new(consent_timeout: Duration) -> Self {
-        let text = |len| rand::rng().sample_iter(Alphanumeric).take(len).map(char::from).collect();
         Self {
-            ufrag: text(UFRAG_LEN),
-            password: text(PASSWORD_LEN),
+            credentials: Credentials::random(),
+            is_proven: false,
+            previous: None,
             tuples: Vec::new(),
             selected: None,
+            selected_checked: None,
             consent_until: None,
             consent_timeout,
         }
     }
 
-    /// The username fragment that clients address this agent with.
+    /// What clients address this agent with.
     #[must_use]
-    pub fn ufrag(&self) -> &str {
-        &self.ufrag
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
-    /// The password that authenticates checks and answers.
-    #[must_use]
-    pub fn password(&self) -> &str {
-        &self.password
+    /// The username fragments that checks may name.
+    pub fn ufrags(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.credentials).chain(&self.previous).map(|known| known.ufrag.as_str())
+    }
+
+    /// Makes new credentials (RFC 8445 section 9). The paths stay as they are, and the old credentials stay valid,
+    /// until a check comes with the new ones. What became invalid at once, because no client ever used it, is
+    /// returned.
+    pub fn restart(&mut self) -> Option<String> {
+        let old = std::mem::replace(&mut self.credentials, Credentials::random());
+        if std::mem::take(&mut self.is_proven) {
+            return self.previous.replace(old).map(|older| older.ufrag);
+        }
+        Some(old.ufrag)
     }
 
     /// The path that media takes, once a check was valid.
@@ -115,29 +161,59 @@ impl IceLite {
         self.consent_until
     }
 
-    /// Handles a binding request that named this agent's username fragment. The second value is a path that was
-    /// forgotten to make room for a new one.
+    /// Handles a binding request that named one of this agent's username fragments, `ufrag`.
     pub fn handle_request(
         &mut self,
         now: Instant,
         crypto: &dyn RTCCrypto,
         from: Tuple,
+        ufrag: &str,
         mut request: Message,
-    ) -> (Check, Option<Tuple>) {
+    ) -> Outcome {
+        let is_current = self.credentials.ufrag == ufrag;
+        let known = if is_current { Some(&self.credentials) } else { self.previous.as_ref() };
+        let refused = Outcome { check: Check::Refused, forgotten: None, retired: None };
+        let Some(password) = known.filter(|known| known.ufrag == ufrag).map(|known| known.password.clone())
+        else {
+            return refused;
+        };
         let well_formed = request.get(ATTR_MESSAGE_INTEGRITY).is_ok_and(|value| value.len() == INTEGRITY_LEN);
-        if !well_formed || MessageIntegrity::check(&mut request, self.password.as_bytes(), crypto).is_err() {
-            return (Check::Refused, None);
+        if !well_formed || MessageIntegrity::check(&mut request, password.as_bytes(), crypto).is_err() {
+            return refused;
         }
         if request.contains(ATTR_ICE_CONTROLLED) {
             // Both sides controlled: an ICE-lite agent never takes the other role (RFC 8445 section 7.3.1.1).
-            return (self.answer(crypto, &request, CLASS_ERROR_RESPONSE, from.remote), None);
+            let check = answer(crypto, &request, CLASS_ERROR_RESPONSE, password, from.remote);
+            return Outcome { check, ..refused };
         }
         self.consent_until = Some(now + self.consent_timeout);
         let forgotten = self.remember(from);
-        if self.selected.is_none() || request.contains(ATTR_USE_CANDIDATE) {
+        let begins = is_current && !std::mem::replace(&mut self.is_proven, true);
+        let retired = if begins { self.previous.take().map(|old| old.ufrag) } else { None };
+        if begins || self.is_selected_stale(now) || request.contains(ATTR_USE_CANDIDATE) {
             self.selected = Some(from);
         }
-        (self.answer(crypto, &request, CLASS_SUCCESS_RESPONSE, from.remote), forgotten)
+        if self.selected.is_some_and(|selected| selected.key() == from.key()) {
+            self.selected = Some(from);
+            self.selected_checked = Some(now);
+        }
+        let check = answer(crypto, &request, CLASS_SUCCESS_RESPONSE, password, from.remote);
+        Outcome { check, forgotten, retired }
+    }
+
+    /// A path does not exist any more (its TCP connection ended). If media took it, the newest other one is next.
+    pub fn forget(&mut self, path: &Tuple) {
+        self.tuples.retain(|known| known.key() != path.key());
+        if self.selected.is_some_and(|selected| selected.key() == path.key()) {
+            self.selected = self.tuples.last().copied();
+            self.selected_checked = None;
+        }
+    }
+
+    /// Clients check the path that they use every few seconds. One that says nothing any more, while another path is
+    /// checked, is that of a network that the client left.
+    fn is_selected_stale(&self, now: Instant) -> bool {
+        self.selected_checked.is_none_or(|last| now.saturating_duration_since(last) >= STALE_PATH_AFTER)
     }
 
     fn remember(&mut self, tuple: Tuple) -> Option<Tuple> {
@@ -153,35 +229,34 @@ impl IceLite {
         self.tuples.push(tuple);
         forgotten
     }
+}
 
-    fn answer(
-        &self,
-        crypto: &dyn RTCCrypto,
-        request: &Message,
-        class: rtc_stun::message::MessageClass,
-        to: SocketAddr,
-    ) -> Check {
-        let mut answer = Message::new();
-        answer.transaction_id = request.transaction_id;
-        answer.set_type(MessageType::new(METHOD_BINDING, class));
-        answer.write_header();
-        let body = if class == CLASS_ERROR_RESPONSE {
-            answer.add(ATTR_ERROR_CODE, &[0, 0, 4, 87]); // 487 Role Conflict
-            Ok(())
-        } else {
-            let address = XorMappedAddress { ip: to.ip().to_canonical(), port: to.port() };
-            address.add_to(&mut answer)
-        };
-        let password = self.password.clone();
-        let sealed = body
-            .and_then(|()| {
-                MessageIntegrity::new_short_term_integrity_with_provider(password, crypto).add_to(&mut answer)
-            })
-            .and_then(|()| FINGERPRINT.add_to(&mut answer));
-        match sealed {
-            Ok(()) => Check::Answer(answer.raw),
-            Err(_) => Check::Refused,
-        }
+fn answer(
+    crypto: &dyn RTCCrypto,
+    request: &Message,
+    class: rtc_stun::message::MessageClass,
+    password: String,
+    to: SocketAddr,
+) -> Check {
+    let mut answer = Message::new();
+    answer.transaction_id = request.transaction_id;
+    answer.set_type(MessageType::new(METHOD_BINDING, class));
+    answer.write_header();
+    let body = if class == CLASS_ERROR_RESPONSE {
+        answer.add(ATTR_ERROR_CODE, &[0, 0, 4, 87]); // 487 Role Conflict
+        Ok(())
+    } else {
+        let address = XorMappedAddress { ip: to.ip().to_canonical(), port: to.port() };
+        address.add_to(&mut answer)
+    };
+    let sealed = body
+        .and_then(|()| {
+            MessageIntegrity::new_short_term_integrity_with_provider(password, crypto).add_to(&mut answer)
+        })
+        .and_then(|()| FINGERPRINT.add_to(&mut answer));
+    match sealed {
+        Ok(()) => Check::Answer(answer.raw),
+        Err(_) => Check::Refused,
     }
 }
 
@@ -213,7 +288,7 @@ mod tests {
         let provider = provider();
         let mut message = Message::new();
         message.build(&[Box::new(BINDING_REQUEST), Box::new(TransactionId::new())]).unwrap();
-        message.add(ATTR_USERNAME, format!("{}:them", agent.ufrag()).as_bytes());
+        message.add(ATTR_USERNAME, format!("{}:them", agent.credentials().ufrag).as_bytes());
         message.add(attribute.unwrap_or(ATTR_ICE_CONTROLLING), &[0; 8]);
         MessageIntegrity::new_short_term_integrity_with_provider(password.to_owned(), provider.crypto())
             .add_to(&mut message)
@@ -223,16 +298,19 @@ mod tests {
     }
 
     fn handle(agent: &mut IceLite, now: Instant, from: Tuple, datagram: &[u8]) -> Check {
+        outcome(agent, now, from, datagram).check
+    }
+
+    fn outcome(agent: &mut IceLite, now: Instant, from: Tuple, datagram: &[u8]) -> Outcome {
         let (message, ufrag) = read_request(datagram).unwrap();
-        assert_eq!(ufrag, agent.ufrag());
-        agent.handle_request(now, provider().crypto(), from, message).0
+        agent.handle_request(now, provider().crypto(), from, &ufrag, message)
     }
 
     #[test]
     fn answers_a_valid_check_and_renews_consent() {
         let now = Instant::now();
         let mut agent = IceLite::new(TIMEOUT);
-        let datagram = request(&agent, agent.password(), None);
+        let datagram = request(&agent, &agent.credentials().password, None);
         let later = now + Duration::from_secs(3);
         let Check::Answer(bytes) = handle(&mut agent, later, tuple(9), &datagram) else { panic!("refused") };
         assert_eq!(agent.selected(), Some(tuple(9)));
@@ -242,7 +320,8 @@ mod tests {
         let mut address = XorMappedAddress::default();
         address.get_from(&answer).unwrap();
         assert_eq!(address.port, 9);
-        MessageIntegrity::check(&mut answer, agent.password().as_bytes(), provider().crypto()).unwrap();
+        MessageIntegrity::check(&mut answer, agent.credentials().password.as_bytes(), provider().crypto())
+            .unwrap();
     }
 
     #[test]
@@ -258,7 +337,7 @@ mod tests {
     fn follows_the_nominated_path_and_bounds_what_it_remembers() {
         let now = Instant::now();
         let mut agent = IceLite::new(TIMEOUT);
-        let password = agent.password().to_owned();
+        let password = agent.credentials().password.clone();
         for port in 1..40 {
             let datagram = request(&agent, &password, None);
             handle(&mut agent, now, tuple(port), &datagram);
@@ -275,7 +354,7 @@ mod tests {
     fn a_controlled_client_is_told_of_the_conflict() {
         let now = Instant::now();
         let mut agent = IceLite::new(TIMEOUT);
-        let datagram = request(&agent, agent.password(), Some(ATTR_ICE_CONTROLLED));
+        let datagram = request(&agent, &agent.credentials().password, Some(ATTR_ICE_CONTROLLED));
         let Check::Answer(bytes) = handle(&mut agent, now, tuple(9), &datagram) else { panic!("refused") };
         let mut answer = Message::new();
         answer.unmarshal_binary(&bytes).unwrap();
@@ -287,14 +366,51 @@ mod tests {
     fn every_cut_and_every_changed_byte_is_survived() {
         let now = Instant::now();
         let mut agent = IceLite::new(TIMEOUT);
-        let datagram = request(&agent, agent.password(), None);
+        let datagram = request(&agent, &agent.credentials().password, None);
         for at in 0..datagram.len() {
             assert!(read_request(&datagram[..at]).is_none());
             let mut changed = datagram.clone();
             changed[at] ^= 0x55;
-            if let Some((message, _)) = read_request(&changed) {
-                let _outcome = agent.handle_request(now, provider().crypto(), tuple(9), message);
+            if read_request(&changed).is_some() {
+                outcome(&mut agent, now, tuple(9), &changed);
             }
         }
+    }
+
+    #[test]
+    fn after_a_restart_both_credentials_work_until_the_new_ones_are_used() {
+        let now = Instant::now();
+        let mut agent = IceLite::new(TIMEOUT);
+        let old = agent.credentials().clone();
+        let old_check = request(&agent, &old.password, None);
+        assert!(matches!(handle(&mut agent, now, tuple(1), &old_check), Check::Answer(_)));
+        assert_eq!(agent.restart(), None, "the old credentials are in use");
+        let unused = agent.credentials().ufrag.clone();
+        assert_eq!(agent.restart(), Some(unused), "nobody used those");
+        assert!(matches!(handle(&mut agent, now, tuple(1), &old_check), Check::Answer(_)));
+        assert_eq!(agent.ufrags().count(), 2);
+
+        let new_check = request(&agent, &agent.credentials().password, None);
+        let began = outcome(&mut agent, now, tuple(2), &new_check);
+        assert!(matches!(began.check, Check::Answer(_)));
+        assert_eq!(began.retired, Some(old.ufrag));
+        assert_eq!(agent.selected(), Some(tuple(2)), "the client's new path, before it nominates");
+        assert_eq!(handle(&mut agent, now, tuple(1), &old_check), Check::Refused);
+    }
+
+    #[test]
+    fn a_path_that_is_no_longer_checked_gives_way_to_one_that_is() {
+        let now = Instant::now();
+        let mut agent = IceLite::new(TIMEOUT);
+        let check = request(&agent, &agent.credentials().password, None);
+        handle(&mut agent, now, tuple(1), &check);
+        handle(&mut agent, now + STALE_PATH_AFTER / 2, tuple(2), &check);
+        assert_eq!(agent.selected(), Some(tuple(1)));
+        handle(&mut agent, now + STALE_PATH_AFTER, tuple(2), &check);
+        assert_eq!(agent.selected(), Some(tuple(2)));
+        agent.forget(&tuple(2));
+        assert_eq!(agent.selected(), Some(tuple(1)), "what is left");
+        agent.forget(&tuple(1));
+        assert_eq!(agent.selected(), None);
     }
 }

@@ -10,7 +10,7 @@ use mediasoup_types::data_structures::{
 use super::{Config, Tuple, Worker, not_found, post};
 use crate::ids::{RouterId, TransportId};
 use crate::sfu::api::{
-    ConnectTransportError, CreateTransportError, Event, TransportCloseReason, WebRtcTransportInfo,
+    ConnectTransportError, CreateTransportError, Event, NotFound, TransportCloseReason, WebRtcTransportInfo,
 };
 use crate::sfu::dtls::{self, Dtls, DtlsEvent};
 use crate::sfu::ice::{self, Check, IceLite};
@@ -43,7 +43,7 @@ impl Worker {
         router: RouterId,
     ) -> Result<WebRtcTransportInfo, CreateTransportError> {
         let ice = IceLite::new(self.config.ice_consent_timeout);
-        let ufrag = ice.ufrag().to_owned();
+        let ufrag = ice.credentials().ufrag.clone();
         let ice_parameters = ice_parameters(&ice);
         let (key, id) = self.add_transport(router, Kind::WebRtc(WebRtc { ice, dtls: Dtls::default() }))?;
         self.ufrags.insert(ufrag, key);
@@ -81,6 +81,23 @@ impl Worker {
         Ok(())
     }
 
+    /// Gives a WebRTC transport new ICE credentials, which its client gets by signalling. Media goes on as before
+    /// until the client checks a path with them.
+    ///
+    /// # Errors
+    /// Fails if there is no such WebRTC transport.
+    pub fn restart_ice(&mut self, id: TransportId) -> Result<IceParameters, NotFound> {
+        let key = self.transport_key(id)?;
+        let webrtc = self.webrtc(key).ok_or_else(|| not_found("WebRTC transport", &id))?;
+        let retired = webrtc.ice.restart();
+        let parameters = ice_parameters(&webrtc.ice);
+        if let Some(retired) = retired {
+            self.ufrags.remove(&retired);
+        }
+        self.ufrags.insert(parameters.username_fragment.clone(), key);
+        Ok(parameters)
+    }
+
     pub(super) fn webrtc(&mut self, key: usize) -> Option<&mut WebRtc> {
         match &mut self.transports.get_mut(key)?.kind {
             Kind::WebRtc(webrtc) => Some(webrtc),
@@ -99,12 +116,15 @@ impl Worker {
         };
         let Kind::WebRtc(webrtc) = &mut transport.kind;
         let crypto = self.credentials.provider().crypto();
-        let (check, forgotten) = webrtc.ice.handle_request(now, crypto, from, request);
+        let outcome = webrtc.ice.handle_request(now, crypto, from, &ufrag, request);
         let is_first = std::mem::replace(&mut transport.path, webrtc.ice.selected()).is_none();
-        if let Some(forgotten) = forgotten {
+        if let Some(retired) = outcome.retired {
+            self.ufrags.remove(&retired);
+        }
+        if let Some(forgotten) = outcome.forgotten {
             self.paths.remove(&forgotten.key());
         }
-        let Check::Answer(answer) = check else {
+        let Check::Answer(answer) = outcome.check else {
             self.stats.dropped_stun += 1;
             return;
         };
@@ -198,7 +218,9 @@ impl Worker {
         self.send_dtls(key);
         let Some(transport) = self.transports.get(key) else { return };
         let Kind::WebRtc(webrtc) = &transport.kind;
-        self.ufrags.remove(webrtc.ice.ufrag());
+        for ufrag in webrtc.ice.ufrags() {
+            self.ufrags.remove(ufrag);
+        }
         for tuple in webrtc.ice.tuples() {
             if self.paths.get(&tuple.key()) == Some(&key) {
                 self.paths.remove(&tuple.key());
@@ -209,8 +231,8 @@ impl Worker {
 
 fn ice_parameters(ice: &IceLite) -> IceParameters {
     IceParameters {
-        username_fragment: ice.ufrag().to_owned(),
-        password: ice.password().to_owned(),
+        username_fragment: ice.credentials().ufrag.clone(),
+        password: ice.credentials().password.clone(),
         ice_lite: Some(true),
     }
 }

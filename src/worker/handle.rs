@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
-use mediasoup_types::data_structures::DtlsParameters;
+use mediasoup_types::data_structures::{DtlsParameters, IceParameters};
 use mediasoup_types::rtp_parameters::{
     MediaKind, RtpCapabilities, RtpCapabilitiesFinalized, RtpCodecCapability, RtpParameters,
 };
@@ -280,6 +280,14 @@ impl RouterHandle {
         remote: DtlsParameters,
     ) -> Result<(), RequestError<ConnectTransportError>> {
         self.worker.call(move |turn| turn.core.connect_transport(turn.now, transport, remote)).await
+    }
+
+    /// Gives a WebRTC transport new ICE credentials for its client; media goes on meanwhile.
+    ///
+    /// # Errors
+    /// Fails if there is no such WebRTC transport.
+    pub async fn restart_ice(&self, transport: TransportId) -> Result<IceParameters, RequestError<NotFound>> {
+        self.worker.call(move |turn| turn.core.restart_ice(transport)).await
     }
 
     /// Closes a transport with its producers and consumers.

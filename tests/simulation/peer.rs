@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use bytes::BytesMut;
-use mediasoup_types::data_structures::{DtlsFingerprint, DtlsParameters, DtlsRole};
+use mediasoup_types::data_structures::{DtlsFingerprint, DtlsParameters, DtlsRole, IceParameters};
 use rtc_crypto::RTCCryptoProvider;
 use rtc_dtls::config::{ClientAuthType, ConfigBuilder};
 use rtc_dtls::crypto::Certificate;
@@ -152,6 +152,12 @@ impl Peer {
     pub(crate) fn dtls_parameters(&self) -> DtlsParameters {
         let role = if self.is_client { DtlsRole::Client } else { DtlsRole::Server };
         DtlsParameters { role, fingerprints: vec![self.fingerprint] }
+    }
+
+    /// Signalling told new ICE credentials: checks use them from now on.
+    pub(crate) fn restart_ice(&mut self, now: Instant, parameters: IceParameters) {
+        self.server.ice_parameters = parameters;
+        self.next_check = now;
     }
 
     pub(crate) fn is_connected(&self) -> bool {
