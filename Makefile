@@ -2,10 +2,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fmt setup setup-test demo
+.PHONY: help run test check bench fuzz fmt setup setup-test demo
 
 # Flags for the server: make run ARGS="--announce 203.0.113.7"
 ARGS ?=
+# How long `make fuzz` gives each target.
+FUZZ_SECS ?= 60
 
 demo_sources := $(shell find web-demo -type f -not -path '*/node_modules/*' -not -path '*/dist/*')
 # npm writes this file when it is done, so it tells whether the packages are those of the lock file.
@@ -34,6 +36,13 @@ check: setup web-demo/$(installed) tests/browser/$(installed) ## Run what CI run
 
 bench: setup ## Run the benchmarks
 	cargo bench
+
+fuzz: setup ## Run every fuzzer for FUZZ_SECS seconds
+	cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
+	for target in $$(cargo fuzz list); do \
+	  mkdir -p fuzz/grown/$$target; \
+	  cargo fuzz run --sanitizer none $$target fuzz/grown/$$target fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECS) -max_len=4096; \
+	done
 
 fmt: setup web-demo/$(installed) tests/browser/$(installed) ## Format all sources
 	cargo fmt
