@@ -17,6 +17,7 @@ build_packages=(
 )
 test_packages=(
   chromium
+  firefox-esr
   ffmpeg
   procps
 )

@@ -5,7 +5,7 @@
  * produce audio, then video, ask who else produces, consume each, resume.
  */
 import { HlsViewer } from './hls-viewer';
-import { Participant, type PublishOptions } from './participant';
+import { type ClientVersion, Participant, type PublishOptions } from './participant';
 
 const participants: Participant[] = [];
 let viewer: HlsViewer | undefined;
@@ -20,8 +20,8 @@ function participant(): Participant {
 
 const harness = {
   /** Joins the room, publishing what the options say, and answers with the peer id. */
-  async join(server: string, publish?: PublishOptions): Promise<string> {
-    const joined = new Participant(server);
+  async join(server: string, publish?: PublishOptions, client?: ClientVersion): Promise<string> {
+    const joined = new Participant(server, client);
     participants.push(joined);
     return joined.join(publish);
   },

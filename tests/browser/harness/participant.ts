@@ -2,7 +2,11 @@
  * One peer in the room, as the streaming-backend frontend is one.
  */
 import { Device, type types } from 'mediasoup-client';
+import { Device as DeviceOf318 } from 'mediasoup-client-3.18';
 import { io, type Socket } from 'socket.io-client';
+
+/** Which `mediasoup-client` a participant is made of. */
+export type ClientVersion = 'newest' | '3.18';
 
 /** What to publish from the browser's fake devices. */
 export interface PublishOptions {
@@ -59,7 +63,11 @@ export class Participant {
   #send: types.Transport | undefined;
   #receive: types.Transport | undefined;
 
-  constructor(server: string) {
+  readonly #newDevice: () => Device;
+
+  constructor(server: string, client: ClientVersion = 'newest') {
+    // The two versions' types don't know each other; what is used of them is the same.
+    this.#newDevice = client === '3.18' ? () => new DeviceOf318() as unknown as Device : () => new Device();
     this.#socket = io(server, { autoConnect: false });
     this.#socket.onAny((event: string, message: Record<string, unknown>) => {
       this.seen.push({ event, at: Date.now(), message });
@@ -77,7 +85,7 @@ export class Participant {
     this.#socket.connect();
     await connected;
     const { rtpCapabilities } = await this.#ask('getRouterRtpCapabilities', undefined);
-    const device = new Device();
+    const device = this.#newDevice();
     await device.load({ routerRtpCapabilities: rtpCapabilities });
     this.#device = device;
     this.#send = this.#wire(

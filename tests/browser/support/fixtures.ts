@@ -2,7 +2,7 @@
  * What every test starts from: a weir of its own, and browsers that live as long as the run.
  */
 import { type Browser, test as base, type Page } from '@playwright/test';
-import type { PublishOptions } from '../harness/participant';
+import type { ClientVersion, PublishOptions } from '../harness/participant';
 import { launchBrowser } from './chromium';
 import { HarnessServer } from './harness-server';
 import { Weir } from './weir';
@@ -10,12 +10,14 @@ import { Weir } from './weir';
 /** Pages of one browser; they are closed with the test. */
 export interface Stage {
   /** Opens the harness page and joins the room with it. */
-  join(publish?: PublishOptions): Promise<{ page: Page; peerId: string }>;
+  join(publish?: PublishOptions, client?: ClientVersion): Promise<{ page: Page; peerId: string }>;
   /** Opens the harness page only. */
   open(): Promise<Page>;
 }
 
 interface TestFixtures {
+  /** The address that media goes over. */
+  rtcIp: string;
   weir: Weir;
   /** The browser that publishes. */
   publisher: Stage;
@@ -57,9 +59,9 @@ export const test = base.extend<TestFixtures, RunFixtures>({
     },
     { scope: 'worker' },
   ],
-  // biome-ignore lint/correctness/noEmptyPattern: as above.
-  weir: async ({}, use, info) => {
-    const weir = await Weir.start();
+  rtcIp: ['127.0.0.1', { option: true }],
+  weir: async ({ rtcIp }, use, info) => {
+    const weir = await Weir.start(rtcIp);
     await use(weir);
     await weir.stop();
     if (info.status !== info.expectedStatus) {
@@ -76,7 +78,8 @@ export const test = base.extend<TestFixtures, RunFixtures>({
 
 export { expect } from '@playwright/test';
 
-async function withStage(
+/** Joins with pages of a browser until `use` is done. */
+export async function withStage(
   browser: Browser,
   harness: HarnessServer,
   weir: Weir,
@@ -88,11 +91,12 @@ async function withStage(
     await page.goto(harness.url);
     return page;
   };
-  const join = async (publish?: PublishOptions) => {
+  const join = async (publish?: PublishOptions, client?: ClientVersion) => {
     const page = await open();
-    const peerId = await page.evaluate(([url, options]) => window.harness.join(url, options), [
+    const peerId = await page.evaluate(([url, options, version]) => window.harness.join(url, options, version), [
       weir.url,
       publish,
+      client,
     ] as const);
     return { page, peerId };
   };

@@ -36,16 +36,17 @@ export class Weir {
   #process: ChildProcess | undefined;
   #log = '';
 
-  private constructor(httpPort: number, rtcPort: number, dataDir: string) {
+  private constructor(httpPort: number, rtc: string, dataDir: string) {
     this.#http = `127.0.0.1:${httpPort}`;
-    this.#rtc = `127.0.0.1:${rtcPort}`;
+    this.#rtc = rtc;
     this.#dataDir = dataDir;
     this.url = `http://${this.#http}`;
   }
 
-  static async start(): Promise<Weir> {
+  /** Media goes over the address `rtcIp`; `0.0.0.0` stands for all that this machine has. */
+  static async start(rtcIp = '127.0.0.1'): Promise<Weir> {
     const dataDir = await mkdtemp(join(tmpdir(), 'weir-browser-'));
-    const weir = new Weir(await freeTcpPort(), await freeUdpPort(), dataDir);
+    const weir = new Weir(await freeTcpPort(), `${rtcIp}:${await freeUdpPort()}`, dataDir);
     await weir.run();
     return weir;
   }
