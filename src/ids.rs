@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
@@ -112,5 +113,42 @@ pub struct Ssrc(pub u32);
 impl fmt::Display for Ssrc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// A bitrate, in bits per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+pub struct Bitrate(pub u64);
+
+impl Bitrate {
+    /// So many thousand bits per second.
+    #[must_use]
+    pub const fn kbps(thousands: u64) -> Self {
+        Self(thousands.saturating_mul(1000))
+    }
+
+    /// A share or multiple of this rate; what is negative or no number counts as zero.
+    #[must_use]
+    pub fn mul_f64(self, factor: f64) -> Self {
+        Self((self.0 as f64 * factor) as u64)
+    }
+
+    /// The rate at which `bytes` were moved in `time`, which counts as a microsecond at least.
+    #[must_use]
+    pub fn of(bytes: usize, time: Duration) -> Self {
+        let micros = time.as_micros().max(1) as u64;
+        Self((bytes as u64).saturating_mul(8_000_000) / micros)
+    }
+
+    /// Bytes that fit into `time` at this rate.
+    #[must_use]
+    pub fn bytes_in(self, time: Duration) -> usize {
+        (self.0 as f64 * time.as_secs_f64() / 8.0) as usize
+    }
+}
+
+impl fmt::Display for Bitrate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} kbit/s", self.0 / 1000)
     }
 }

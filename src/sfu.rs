@@ -4,6 +4,7 @@
 //! timeout. It owns no socket, reads no clock and never blocks; `worker` drives it on a thread of its own.
 
 pub mod api;
+pub mod bandwidth;
 pub mod cache;
 pub mod consumer;
 pub mod dtls;
@@ -246,6 +247,7 @@ impl Worker {
             transport.timer = None;
             self.handle_webrtc_timeout(now, key);
             self.ask_publisher(now, key);
+            self.send_bandwidth_feedback(now, key);
             self.send_reports(now, key);
             self.set_timer(key);
         }

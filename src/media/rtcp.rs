@@ -1,6 +1,11 @@
 //! RTCP (RFC 3550 section 6, RFC 4585, RFC 5104): a compound packet read item by item, and the writers of what an
 //! SFU sends. Unknown packet types are passed over, as the RFC asks.
 
+pub mod remb;
+pub mod transport_cc;
+
+use transport_cc::TransportFeedback;
+
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
 const SOURCE_DESCRIPTION: u8 = 202;
@@ -51,7 +56,7 @@ pub struct SenderInfo {
 
 /// One thing that a compound packet said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Item {
+pub enum Item<'a> {
     /// A sender report's own part.
     SenderInfo(SenderInfo),
     /// A report block from a sender or receiver report.
@@ -70,6 +75,10 @@ pub enum Item {
         /// The stream.
         ssrc: u32,
     },
+    /// Which packets arrived, and when, by their transport-wide sequence numbers.
+    TransportFeedback(TransportFeedback<'a>),
+    /// The most that the receiver wants to get, in bits per second (REMB).
+    EstimatedBitrate(u64),
     /// A stream has ended.
     Bye {
         /// The stream.
@@ -81,7 +90,7 @@ pub enum Item {
 ///
 /// # Errors
 /// Fails where a packet's length does not fit; items before it have been reported.
-pub fn read(mut compound: &[u8], mut each: impl FnMut(Item)) -> Result<(), Malformed> {
+pub fn read<'a>(mut compound: &'a [u8], mut each: impl FnMut(Item<'a>)) -> Result<(), Malformed> {
     if compound.len() < 4 {
         return Err(Malformed);
     }
@@ -108,7 +117,7 @@ pub fn read(mut compound: &[u8], mut each: impl FnMut(Item)) -> Result<(), Malfo
 #[error("malformed RTCP")]
 pub struct Malformed;
 
-fn read_packet(packet_type: u8, count: u8, body: &[u8], each: &mut impl FnMut(Item)) {
+fn read_packet<'a>(packet_type: u8, count: u8, body: &'a [u8], each: &mut impl FnMut(Item<'a>)) {
     let word = |index: usize| -> Option<u32> {
         body.get(index * 4..index * 4 + 4).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes)
     };
@@ -134,6 +143,16 @@ fn read_packet(packet_type: u8, count: u8, body: &[u8], each: &mut impl FnMut(It
                 }
             }
         }
+        (TRANSPORT_FEEDBACK, transport_cc::FORMAT) => {
+            if let Some(feedback) = TransportFeedback::parse(body) {
+                each(Item::TransportFeedback(feedback));
+            }
+        }
+        (PAYLOAD_FEEDBACK, remb::FORMAT) => {
+            if let Some(bitrate) = remb::parse(body) {
+                each(Item::EstimatedBitrate(bitrate));
+            }
+        }
         (PAYLOAD_FEEDBACK, PICTURE_LOSS) => {
             if let Some(ssrc) = word(1) {
                 each(Item::KeyFrameRequest { ssrc });
@@ -150,7 +169,7 @@ fn read_packet(packet_type: u8, count: u8, body: &[u8], each: &mut impl FnMut(It
     }
 }
 
-fn read_reports(blocks: &[u8], count: u8, each: &mut impl FnMut(Item)) {
+fn read_reports<'a>(blocks: &'a [u8], count: u8, each: &mut impl FnMut(Item<'a>)) {
     for block in blocks.chunks_exact(24).take(usize::from(count)) {
         let word = |index: usize| {
             block.get(index * 4..index * 4 + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes)
@@ -284,7 +303,7 @@ pub fn write_fir(out: &mut Vec<u8>, sender: u32, ssrc: u32, command: u8) {
 mod tests {
     use super::*;
 
-    fn items(bytes: &[u8]) -> Vec<Item> {
+    fn items(bytes: &[u8]) -> Vec<Item<'_>> {
         let mut items = Vec::new();
         read(bytes, |item| items.push(item)).unwrap();
         items

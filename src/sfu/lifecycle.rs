@@ -70,6 +70,7 @@ impl Worker {
         self.producer_keys.insert(id, key);
         if let Some(transport) = self.transports.get_mut(transport_key) {
             transport.producers.push(key);
+            transport.bandwidth.incoming.add_producer(now, parameters);
         }
         Ok(info)
     }

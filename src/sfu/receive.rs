@@ -71,10 +71,15 @@ impl Worker {
             self.stats.dropped_malformed += 1;
             return;
         };
-        let route = match remote.route {
+        let route = remote.route;
+        if transport.bandwidth.note_arrival(now, &view) {
+            self.set_timer(key);
+        }
+        let route = match route {
             Some(route) => route,
             None => {
-                let producers = transport.producers.clone();
+                let producers = self.transports.get(key).map(|transport| transport.producers.clone());
+                let producers = producers.unwrap_or_default();
                 let Some(route) = self.find_route(&producers, &view) else {
                     self.stats.dropped_unknown_ssrc += 1;
                     return;
@@ -181,7 +186,10 @@ impl Worker {
                         self.retransmit(now, consumer, rtcp::nacked(first, following));
                     }
                 }
-                Item::Report(_) | Item::Bye { .. } => {}
+                Item::Report(_)
+                | Item::Bye { .. }
+                | Item::TransportFeedback(_)
+                | Item::EstimatedBitrate(_) => {}
             }
         }
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::ids::{RouterId, TransportId};
 use crate::sfu::Tuple;
+use crate::sfu::bandwidth::Bandwidth;
 use crate::sfu::srtp::{Receiver, ReplayWindow, Sender};
 use crate::sfu::webrtc_transport::WebRtc;
 
@@ -62,6 +63,8 @@ pub struct Transport {
     pub next_mid: u32,
     /// When reports are due next.
     pub reports_due: Option<Instant>,
+    /// Its congestion control.
+    pub bandwidth: Bandwidth,
     /// The timer that is set for this transport.
     pub timer: Option<Instant>,
 }
@@ -82,6 +85,7 @@ impl Transport {
             feedback_ssrc: rand::random(),
             next_mid: 0,
             reports_due: None,
+            bandwidth: Bandwidth::default(),
             timer: None,
         }
     }
@@ -92,7 +96,7 @@ impl Transport {
         let kind = match &self.kind {
             Kind::WebRtc(webrtc) => webrtc.poll_timeout(),
         };
-        [kind, self.reports_due].into_iter().flatten().min()
+        [kind, self.reports_due, self.bandwidth.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Where media can be sent now: the keys and the path. The same for all kinds, because it is asked per packet.

@@ -29,6 +29,10 @@ const NACK_INTERVAL: Duration = Duration::from_millis(40);
 const MAX_NACKS: u32 = 12;
 const HISTORY: usize = 2000;
 
+/// Id of the transport-wide sequence number's header extension, and the first number, shortly before the wrap.
+pub(crate) const WIDE_SEQUENCE: u8 = 7;
+const FIRST_WIDE_SEQUENCE: u64 = (1 << 16) + 65_000;
+
 pub(crate) const VP8: u8 = 96;
 pub(crate) const RTX: u8 = 97;
 
@@ -93,6 +97,13 @@ pub(crate) struct Peer {
     sent: HashMap<(u32, u16), Vec<u8>>,
     sent_order: VecDeque<(u32, u16)>,
     rtx_sequence: u64,
+    /// When each packet with a transport-wide sequence number was sent.
+    pub(crate) wide_sent: Vec<Instant>,
+    /// What the server told of them: index into `wide_sent`, and arrival in ticks of 250 µs if it arrived.
+    pub(crate) wide_reported: Vec<(usize, Option<i64>)>,
+    /// Bitrates that the server allowed by REMB.
+    pub(crate) allowed: Vec<u64>,
+    pub(crate) now: Instant,
 }
 
 fn association() -> SocketAddr {
@@ -146,6 +157,10 @@ impl Peer {
             sent: HashMap::new(),
             sent_order: VecDeque::new(),
             rtx_sequence: 1 << 16,
+            wide_sent: Vec::new(),
+            wide_reported: Vec::new(),
+            allowed: Vec::new(),
+            now,
         }
     }
 
@@ -188,6 +203,7 @@ impl Peer {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
         if !self.alive {
             return;
         }
@@ -240,11 +256,15 @@ impl Peer {
         marker: bool,
         payload: &[u8],
     ) {
-        let mut packet = vec![0x80, u8::from(marker) << 7 | payload_type];
+        let mut packet = vec![0x90, u8::from(marker) << 7 | payload_type];
         packet.extend((index as u16).to_be_bytes());
         packet.extend(timestamp.to_be_bytes());
         packet.extend(ssrc.to_be_bytes());
+        packet.extend([0xBE, 0xDE, 0, 1, WIDE_SEQUENCE << 4 | 1]);
+        packet.extend((FIRST_WIDE_SEQUENCE + self.wide_sent.len() as u64).to_be_bytes().split_at(6).1);
+        packet.push(0);
         packet.extend(payload);
+        self.wide_sent.push(self.now);
         let key = (ssrc, index as u16);
         if payload_type != RTX {
             self.sent.insert(key, packet.clone());
@@ -255,11 +275,12 @@ impl Peer {
             }
         }
         let (sender, _) = self.keys.as_mut().expect("connected");
-        sender.protect_rtp(&mut packet, 0, 12, ssrc, index).unwrap();
+        sender.protect_rtp(&mut packet, 0, 20, ssrc, index).unwrap();
         self.outbox.push_back(packet);
     }
 
     pub(crate) fn handle_datagram(&mut self, now: Instant, mut datagram: Vec<u8>) {
+        self.now = now;
         match datagram.first() {
             Some(0..=3) => {
                 let is_first = !std::mem::replace(&mut self.started, true);
@@ -364,6 +385,15 @@ impl Peer {
                         self.retransmit(ssrc, sequence);
                     }
                 }
+                Item::TransportFeedback(feedback) => {
+                    let base = i64::from(feedback.reference) * 256;
+                    for (sequence, ticks) in feedback.packets() {
+                        let newest = FIRST_WIDE_SEQUENCE + self.wide_sent.len() as u64;
+                        let index = weir::media::rtp::extend_sequence(newest, sequence) - FIRST_WIDE_SEQUENCE;
+                        self.wide_reported.push((index as usize, ticks.map(|ticks| base + ticks)));
+                    }
+                }
+                Item::EstimatedBitrate(bitrate) => self.allowed.push(bitrate),
                 Item::Bye { .. } => {}
             }
         }

@@ -13,7 +13,7 @@ use weir::sfu::api::{ConsumerInfo, Event, ProducerInfo, TapOutput, WebRtcTranspo
 use weir::sfu::{Config, Transmit, Tuple, Worker};
 
 use crate::network::Network;
-use crate::peer::{Peer, RTX, VP8};
+use crate::peer::{Peer, RTX, VP8, WIDE_SEQUENCE};
 
 pub(crate) const CONSENT_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) const GCM_LAST: [Profile; 2] =
@@ -96,12 +96,17 @@ impl World {
     pub(crate) fn produce(&mut self, transport: TransportId, ssrcs: &[u32]) -> ProducerInfo {
         let encodings: Vec<_> =
             ssrcs.iter().map(|ssrc| json!({"ssrc": ssrc, "rtx": {"ssrc": ssrc + 1}})).collect();
-        let feedback = json!([{"type": "nack"}, {"type": "nack", "parameter": "pli"}]);
+        let feedback =
+            json!([{"type": "nack"}, {"type": "nack", "parameter": "pli"}, {"type": "transport-cc"}]);
         let parameters = json!({
             "codecs": [
                 {"mimeType": "video/VP8", "payloadType": VP8, "clockRate": 90000, "rtcpFeedback": feedback},
                 {"mimeType": "video/rtx", "payloadType": RTX, "clockRate": 90000, "parameters": {"apt": VP8}},
             ],
+            "headerExtensions": [{
+                "uri": "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
+                "id": WIDE_SEQUENCE,
+            }],
             "encodings": encodings,
             "rtcp": {"cname": "peer"},
         });
@@ -204,6 +209,7 @@ impl Camera {
     /// Sends one frame.
     pub(crate) fn shoot(&mut self, world: &mut World) {
         let peer = &mut world.peers[self.peer];
+        peer.now = world.now;
         let is_key = self.frames == 0 || peer.key_frame_requests > self.key_frames_asked;
         self.key_frames_asked = peer.key_frame_requests;
         self.key_frames += usize::from(is_key);

@@ -25,9 +25,6 @@ const STEREO: NonZeroU8 = NonZeroU8::new(2).expect("not zero");
 const START_BITRATE: u32 = 1000;
 
 /// The codecs and header extensions that weir can forward. Codecs have no payload types yet: a router gives them.
-///
-/// Neither transport-cc nor REMB is offered, because weir does not send either of them: a publisher that was
-/// promised one would wait for it with its start bitrate.
 #[must_use]
 pub fn supported_capabilities() -> RtpCapabilities {
     RtpCapabilities {
@@ -143,7 +140,7 @@ fn opus() -> RtpCodecCapability {
         clock_rate: OPUS_CLOCK_RATE,
         channels: STEREO,
         parameters: RtpCodecParametersParameters::default(),
-        rtcp_feedback: Vec::new(),
+        rtcp_feedback: vec![RtcpFeedback::TransportCc],
     }
 }
 
@@ -153,7 +150,13 @@ fn video(mime_type: MimeTypeVideo, parameters: RtpCodecParametersParameters) -> 
         preferred_payload_type: None,
         clock_rate: VIDEO_CLOCK_RATE,
         parameters,
-        rtcp_feedback: vec![RtcpFeedback::Nack, RtcpFeedback::NackPli, RtcpFeedback::CcmFir],
+        rtcp_feedback: vec![
+            RtcpFeedback::Nack,
+            RtcpFeedback::NackPli,
+            RtcpFeedback::CcmFir,
+            RtcpFeedback::GoogRemb,
+            RtcpFeedback::TransportCc,
+        ],
     }
 }
 
@@ -170,7 +173,8 @@ fn vp9_parameters() -> RtpCodecParametersParameters {
     RtpCodecParametersParameters::from([("profile-id", 0_u32.into())])
 }
 
-/// The header extensions with the ids that mediasoup prefers.
+/// The header extensions with the ids and directions that mediasoup prefers: what weir estimates of a viewer's link is
+/// what video may use of it, so audio carries no transport-wide sequence number there.
 fn header_extensions() -> Vec<RtpHeaderExtension> {
     use MediaKind::{Audio, Video};
     [
@@ -180,6 +184,8 @@ fn header_extensions() -> Vec<RtpHeaderExtension> {
         (Video, Uri::RepairRtpStreamId, 3, Direction::RecvOnly),
         (Audio, Uri::AbsSendTime, 4, Direction::SendRecv),
         (Video, Uri::AbsSendTime, 4, Direction::SendRecv),
+        (Audio, Uri::TransportWideCcDraft01, 5, Direction::RecvOnly),
+        (Video, Uri::TransportWideCcDraft01, 5, Direction::SendRecv),
         (Audio, Uri::SsrcAudioLevel, 10, Direction::SendRecv),
         (Video, Uri::VideoOrientation, 11, Direction::SendRecv),
     ]

@@ -1,10 +1,10 @@
 //! What consumers of a producer get: the parameters inside the router, and the ones that one client is told.
 
 use mediasoup_types::rtp_parameters::{
-    MediaKind, RtcpParameters, RtpCapabilities, RtpCapabilitiesFinalized,
+    MediaKind, RtcpFeedback, RtcpParameters, RtpCapabilities, RtpCapabilitiesFinalized,
     RtpCodecCapabilityFinalized as Offer, RtpCodecParameters, RtpCodecParametersParameters,
     RtpEncodingParameters, RtpEncodingParametersRtx, RtpHeaderExtensionDirection as Direction,
-    RtpHeaderExtensionParameters, RtpParameters,
+    RtpHeaderExtensionParameters, RtpHeaderExtensionUri as Uri, RtpParameters,
 };
 use mediasoup_types::scalability_modes::ScalabilityMode;
 
@@ -148,7 +148,7 @@ pub fn consumer_parameters(
     let repairs_something = |codec: &RtpCodecParameters| {
         number(codec.parameters(), "apt").is_some_and(|apt| media.contains(&apt))
     };
-    let codecs: Vec<_> =
+    let mut codecs: Vec<_> =
         common.into_iter().filter(|codec| !codec.is_rtx() || repairs_something(codec)).collect();
     if codecs.first().is_none_or(RtpCodecParameters::is_rtx) {
         return Err(OrtcError::NoCompatibleCodec);
@@ -157,7 +157,7 @@ pub fn consumer_parameters(
         .iter()
         .any(RtpCodecParameters::is_rtx)
         .then_some(RtpEncodingParametersRtx { ssrc: identity.rtx_ssrc.0 });
-    let header_extensions = consumable
+    let header_extensions: Vec<_> = consumable
         .header_extensions
         .iter()
         .filter(|extension| {
@@ -166,6 +166,7 @@ pub fn consumer_parameters(
         })
         .cloned()
         .collect();
+    keep_one_congestion_feedback(&mut codecs, &header_extensions);
     let encoding = RtpEncodingParameters {
         ssrc: Some(identity.ssrc.0),
         rtx,
@@ -181,6 +182,24 @@ pub fn consumer_parameters(
         rtcp: consumable.rtcp.clone(),
         msid: consumable.msid.clone(),
     })
+}
+
+/// A client reports on its link in one way: with transport-cc where the extension for it is there, else with REMB.
+fn keep_one_congestion_feedback(
+    codecs: &mut [RtpCodecParameters],
+    extensions: &[RtpHeaderExtensionParameters],
+) {
+    let has = |uri: Uri| extensions.iter().any(|extension| extension.uri == uri);
+    let kept = if has(Uri::TransportWideCcDraft01) {
+        Some(RtcpFeedback::TransportCc)
+    } else {
+        has(Uri::AbsSendTime).then_some(RtcpFeedback::GoogRemb)
+    };
+    for codec in codecs {
+        codec.rtcp_feedback_mut().retain(|feedback| {
+            !matches!(feedback, RtcpFeedback::TransportCc | RtcpFeedback::GoogRemb) || Some(*feedback) == kept
+        });
+    }
 }
 
 /// Simulcast looks like spatial layers of one stream to the one who receives it: `L<encodings>T<temporal layers>`.

@@ -1,7 +1,7 @@
 use mediasoup_types::data_structures::{DtlsFingerprint, DtlsRole};
 use mediasoup_types::rtp_parameters::{
     MediaKind, MimeTypeVideo, RtcpFeedback, RtpCapabilities, RtpCapabilitiesFinalized, RtpCodecCapability,
-    RtpCodecParameters, RtpParameters,
+    RtpCodecParameters, RtpHeaderExtensionUri as Uri, RtpParameters,
 };
 use serde_json::{Value, json};
 
@@ -100,13 +100,15 @@ fn router_gives_payload_types_as_mediasoup_does() {
     ])))
     .expect("supported");
     let feedback = json!([
-        {"type": "nack", "parameter": ""}, {"type": "nack", "parameter": "pli"}, {"type": "ccm", "parameter": "fir"}
+        {"type": "nack", "parameter": ""}, {"type": "nack", "parameter": "pli"}, {"type": "ccm", "parameter": "fir"},
+        {"type": "goog-remb", "parameter": ""}, {"type": "transport-cc", "parameter": ""}
     ]);
     assert_eq!(
         serde_json::to_value(&offered.codecs).expect("serializable"),
         json!([
             {"kind": "audio", "mimeType": "audio/opus", "preferredPayloadType": 100, "clockRate": 48000, "channels": 2,
-             "parameters": {"useinbandfec": 1, "foo": "bar"}, "rtcpFeedback": []},
+             "parameters": {"useinbandfec": 1, "foo": "bar"},
+             "rtcpFeedback": [{"type": "transport-cc", "parameter": ""}]},
             {"kind": "video", "mimeType": "video/VP8", "preferredPayloadType": 125, "clockRate": 90000,
              "parameters": {}, "rtcpFeedback": feedback},
             {"kind": "video", "mimeType": "video/rtx", "preferredPayloadType": 101, "clockRate": 90000,
@@ -262,7 +264,25 @@ fn accepts_chromium_simulcast() {
     assert_eq!(encoding["scalabilityMode"], "L3T3");
     assert_eq!(encoding["maxBitrate"], 900_000);
     // RID extensions are for receiving only: consumers are never told of them.
-    assert_eq!(told.header_extensions.iter().map(|e| e.id).collect::<Vec<_>>(), [1, 4, 11]);
+    assert_eq!(told.header_extensions.iter().map(|e| e.id).collect::<Vec<_>>(), [1, 4, 5, 11]);
+}
+
+#[test]
+fn one_congestion_feedback_is_kept() {
+    let sent = parameters(&chromium_simulcast());
+    let mapping = mapping(MediaKind::Video, &chromium_simulcast()).expect("mappable");
+    let consumable = consumable_parameters(MediaKind::Video, &sent, &default_router(), &mapping);
+    let feedback_without = |unknown: &[Uri]| {
+        let mut client = full_client();
+        client.header_extensions.retain(|extension| !unknown.contains(&extension.uri));
+        let told = consumer_parameters(&consumable, &client, identity()).expect("consumable");
+        let all = told.codecs[0].rtcp_feedback().iter().copied();
+        all.filter(|kind| matches!(kind, RtcpFeedback::TransportCc | RtcpFeedback::GoogRemb))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(feedback_without(&[]), [RtcpFeedback::TransportCc]);
+    assert_eq!(feedback_without(&[Uri::TransportWideCcDraft01]), [RtcpFeedback::GoogRemb]);
+    assert_eq!(feedback_without(&[Uri::TransportWideCcDraft01, Uri::AbsSendTime]), []);
 }
 
 #[test]
