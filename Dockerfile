@@ -1,6 +1,6 @@
 # The server with the demo page inside. Build: docker build -t weir .
 # Run it with the host's network (see docker-compose.yml), or announce the address that browsers reach:
-#   docker run -p 4000:4000 -p 40000:40000/udp weir --announce 203.0.113.7
+#   docker run -p 4000:4000 -p 40000:40000/udp -p 40000:40000/tcp weir --announce 203.0.113.7
 
 FROM node:22-bookworm-slim AS demo
 WORKDIR /weir/web-demo
@@ -30,6 +30,6 @@ COPY --from=build /usr/local/bin/weir /usr/local/bin/weir
 USER weir
 ENV WEIR_DATA_DIR=/data
 VOLUME /data
-EXPOSE 4000/tcp 40000/udp
+EXPOSE 4000/tcp 40000/udp 40000/tcp
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["weir"]

@@ -2,6 +2,7 @@
 //! anything. What the parts do is theirs.
 
 mod announce;
+mod reach;
 mod urls;
 
 use std::net::SocketAddr;
@@ -98,7 +99,7 @@ impl App {
     /// What to tell the one who started the server: where to open it, and what may not work.
     #[must_use]
     pub fn greeting(&self) -> String {
-        urls::greeting(self.http_addr, &self.config.rtc, &self.announced)
+        urls::greeting(self.http_addr, &self.config.rtc, &self.announced, &self.workers.candidates())
     }
 
     /// Ends everything within 5 s: clients are told, playlists get their end tag, files are whole.

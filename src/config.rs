@@ -6,6 +6,7 @@
 mod cli;
 mod env;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -149,9 +150,22 @@ fn validate_rtc(rtc: &worker::Config) -> Result<(), ConfigError> {
     if rtc.workers == 0 || rtc.workers > MAX_WORKERS {
         return fail("rtc.workers", format!("{} is not in the range 1 to {MAX_WORKERS}", rtc.workers));
     }
-    let last_port = usize::from(rtc.listen.port()) + rtc.workers - 1;
-    if last_port > usize::from(u16::MAX) {
-        return fail("rtc.listen", format!("{} workers need the ports up to {last_port}", rtc.workers));
+    if !(1..=worker::MAX_LISTEN).contains(&rtc.listen.len()) {
+        return fail("rtc.listen", format!("has to hold 1 to {} addresses", worker::MAX_LISTEN));
+    }
+    for (index, listen) in rtc.listen.iter().enumerate() {
+        let last_port = usize::from(listen.port()) + rtc.workers - 1;
+        if last_port > usize::from(u16::MAX) {
+            return fail("rtc.listen", format!("{} workers need the ports up to {last_port}", rtc.workers));
+        }
+        let overlaps = |other: &&SocketAddr| {
+            listen.port() != 0
+                && other.ip() == listen.ip()
+                && usize::from(other.port().abs_diff(listen.port())) < rtc.workers
+        };
+        if let Some(other) = rtc.listen.iter().skip(index + 1).find(overlaps) {
+            return fail("rtc.listen", format!("{listen} and {other} need the same port"));
+        }
     }
     if !(1..=MAX_CONSENT_TIMEOUT_SECS).contains(&rtc.ice_consent_timeout_secs) {
         let given = rtc.ice_consent_timeout_secs;

@@ -24,7 +24,7 @@ pub mod webrtc_transport;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mediasoup_types::rtp_parameters::{RtpCapabilitiesFinalized, RtpCodecCapability};
@@ -50,10 +50,10 @@ const CONSENT_TIMEOUTS: std::ops::RangeInclusive<Duration> =
 /// How a worker is set up.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Addresses that clients are told, best first.
-    pub announced: Vec<IpAddr>,
-    /// The UDP port that clients are told.
-    pub port: u16,
+    /// UDP addresses that clients are told, best first.
+    pub announced_udp: Vec<SocketAddr>,
+    /// TCP addresses that clients are told, best first. They come after the UDP ones.
+    pub announced_tcp: Vec<SocketAddr>,
     /// How long a transport lives without a valid ICE check (RFC 7675).
     pub ice_consent_timeout: Duration,
     /// The time of a moment: NTP, 32.32 fixed point seconds since 1900.

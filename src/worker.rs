@@ -1,9 +1,14 @@
 //! The threads that drive the media core: sockets, timers and the async handles that the control plane holds.
 //!
-//! One [`Worker`](crate::sfu::Worker) runs on one thread with one UDP socket. A request from the control plane is a
+//! One [`Worker`](crate::sfu::Worker) runs on one thread with its own sockets. A request from the control plane is a
 //! closure that the thread runs between two datagrams, so the core needs no lock. Nothing is decided here.
 
 mod handle;
+mod listen;
+mod sockets;
+mod tcp;
 mod thread;
+mod udp;
 
 pub use handle::{Config, RequestError, RouterHandle, WorkerEvent, WorkerPool};
+pub use listen::MAX_LISTEN;

@@ -62,8 +62,8 @@ impl Transmit for Counter {
 pub fn datagrams(data: &[u8]) {
     let (mut input, mut now) = (Input(data), Instant::now());
     let mut worker = Worker::new(Config {
-        announced: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
-        port: 40_000,
+        announced_udp: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000))],
+        announced_tcp: Vec::new(),
         ice_consent_timeout: Duration::from_secs(25),
         ntp_at: (now, 0),
     })

@@ -1,7 +1,7 @@
 //! Which addresses browsers are told to send media to.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -19,26 +19,35 @@ pub(super) struct Announced {
     pub(super) addresses: Vec<IpAddr>,
     /// They were found on this machine, not named by the operator.
     pub(super) detected: bool,
+    /// All addresses of this machine, as far as the system tells.
+    pub(super) machine: Vec<IpAddr>,
 }
 
-/// Resolves what the operator announces; without that, the listen address, or all of the machine's if it is open to
-/// all.
+/// Resolves what the operator announces; without that, the listen addresses, and all of the machine's where one of
+/// them is open to all.
 pub(super) async fn find(config: &worker::Config) -> anyhow::Result<Announced> {
-    let listen = config.listen.ip();
-    if config.announce.is_empty() {
-        let addresses = if listen.is_unspecified() { machine_addresses(listen) } else { vec![listen] };
-        return Ok(Announced { addresses, detected: true });
-    }
+    let machine: Vec<IpAddr> =
+        if_addrs::get_if_addrs().unwrap_or_default().iter().map(if_addrs::Interface::ip).collect();
     let mut addresses = Vec::new();
-    for name in &config.announce {
-        for address in resolve(name).await? {
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
+    let mut add = |address: IpAddr| {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    };
+    let detected = config.announce.is_empty();
+    if detected {
+        let listen = || config.listen.iter().map(SocketAddr::ip);
+        listen().filter(|ip| !ip.is_unspecified()).for_each(&mut add);
+        if listen().any(|ip| ip.is_unspecified()) {
+            let first: Vec<IpAddr> = FAR_ADDRESSES.iter().filter_map(|far| default_route(*far)).collect();
+            order(&config.listen, &first, &machine).into_iter().for_each(&mut add);
         }
     }
+    for name in &config.announce {
+        resolve(name).await?.into_iter().for_each(&mut add);
+    }
     addresses.truncate(MAX_ADDRESSES);
-    Ok(Announced { addresses, detected: false })
+    Ok(Announced { addresses, detected, machine })
 }
 
 async fn resolve(name: &str) -> anyhow::Result<Vec<IpAddr>> {
@@ -59,34 +68,40 @@ async fn resolve(name: &str) -> anyhow::Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
-/// The machine's own addresses of the listen address's family, the one with the default route first, loopback last.
-fn machine_addresses(listen: IpAddr) -> Vec<IpAddr> {
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    order(listen, default_route_address(), interfaces.iter().map(if_addrs::Interface::ip))
-}
-
-fn order(listen: IpAddr, first: Option<IpAddr>, found: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
-    // A socket on [::] takes IPv4 as well.
-    let reachable = |address: &IpAddr| address.is_ipv4() || (listen.is_ipv6() && !is_link_local(*address));
-    let all: BTreeSet<IpAddr> = found.filter(reachable).collect();
-    let mut ordered: Vec<IpAddr> = first.filter(reachable).into_iter().collect();
-    ordered.extend(all.iter().filter(|address| !address.is_loopback() && Some(**address) != first));
+/// The machine's addresses that wildcards among `listen` take, those with a default route first, loopback last.
+fn order(listen: &[SocketAddr], first: &[IpAddr], found: &[IpAddr]) -> Vec<IpAddr> {
+    let takes_v6 = listen.iter().any(|address| address.is_ipv6() && address.ip().is_unspecified());
+    // A socket on [::] takes IPv4 as well if no other one does.
+    let takes_v4 = if listen.iter().any(SocketAddr::is_ipv4) {
+        listen.iter().any(|address| address.is_ipv4() && address.ip().is_unspecified())
+    } else {
+        takes_v6
+    };
+    let takes = |address: &IpAddr| if address.is_ipv4() { takes_v4 } else { takes_v6 };
+    let reachable = |address: &&IpAddr| takes(address) && !is_link_local_v6(**address);
+    let all: BTreeSet<IpAddr> = found.iter().filter(reachable).copied().collect();
+    let mut ordered: Vec<IpAddr> = first.iter().filter(reachable).copied().collect();
+    ordered.extend(all.iter().filter(|address| !address.is_loopback() && !first.contains(address)));
     // Browsers on this very machine reach it even without a network.
     ordered.truncate(MAX_ADDRESSES - 1);
-    ordered.push(IpAddr::from([127, 0, 0, 1]));
+    ordered.push(if takes_v4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
     ordered
 }
 
-fn is_link_local(address: IpAddr) -> bool {
+fn is_link_local_v6(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
+/// Addresses beyond every network, reserved for documentation (RFC 5737, RFC 3849).
+const FAR_ADDRESSES: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xDB8, 0, 0, 0, 0, 0, 1))];
+
 /// The address that packets to the internet leave from. Connecting a UDP socket asks the routing table and sends
-/// nothing; the far address is one reserved for documentation (RFC 5737).
-fn default_route_address() -> Option<IpAddr> {
-    let far = SocketAddr::from(([192, 0, 2, 1], 9));
-    let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
-    socket.connect(far).ok()?;
+/// nothing.
+fn default_route(far: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = if far.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((far, 9)).ok()?;
     let address = socket.local_addr().ok()?.ip();
     (!address.is_unspecified() && !address.is_loopback()).then_some(address)
 }
@@ -101,34 +116,51 @@ mod tests {
 
     fn config(listen: &str, announce: &[&str]) -> worker::Config {
         worker::Config {
-            listen: listen.parse().unwrap(),
+            listen: vec![listen.parse().unwrap()],
             announce: announce.iter().map(|name| (*name).to_owned()).collect(),
             ..worker::Config::default()
         }
     }
 
+    fn ordered(listen: &[&str], first: &[&str], found: &[&str]) -> Vec<IpAddr> {
+        let listen: Vec<SocketAddr> = listen.iter().map(|text| text.parse().unwrap()).collect();
+        order(&listen, &ips(first), &ips(found))
+    }
+
     #[test]
     fn the_default_route_comes_first_and_loopback_last() {
-        let found = ips(&["127.0.0.1", "172.17.0.1", "10.0.0.5", "fe80::1", "2001:db8::1", "::1"]);
-        let first = Some("172.17.0.1".parse().unwrap());
-        let v4 = order("0.0.0.0".parse().unwrap(), first, found.clone().into_iter());
-        assert_eq!(v4, ips(&["172.17.0.1", "10.0.0.5", "127.0.0.1"]));
-        let both = order("::".parse().unwrap(), first, found.into_iter());
-        assert_eq!(both, ips(&["172.17.0.1", "10.0.0.5", "2001:db8::1", "127.0.0.1"]));
+        let found = ["127.0.0.1", "172.17.0.1", "10.0.0.5", "fe80::1", "2001:db8::1", "::1"];
+        let v4 = ["172.17.0.1", "10.0.0.5", "127.0.0.1"];
+        let all = ["172.17.0.1", "10.0.0.5", "2001:db8::1", "127.0.0.1"];
+        for (listen, expected) in [
+            (&["0.0.0.0:1"][..], &v4[..]),
+            (&["[::]:1"], &all),
+            (&["0.0.0.0:1", "[::]:1"], &all),
+            (&["10.0.0.5:1", "[::]:1"], &["2001:db8::1", "::1"]),
+        ] {
+            assert_eq!(ordered(listen, &["172.17.0.1"], &found), ips(expected), "{listen:?}");
+        }
     }
 
     #[test]
     fn a_machine_without_network_announces_loopback() {
-        let alone = order("0.0.0.0".parse().unwrap(), None, ips(&["127.0.0.1"]).into_iter());
-        assert_eq!(alone, ips(&["127.0.0.1"]));
+        assert_eq!(ordered(&["0.0.0.0:0"], &[], &["127.0.0.1"]), ips(&["127.0.0.1"]));
     }
 
     #[test]
     fn there_are_never_too_many() {
-        let many = (0..200).map(|last| IpAddr::from([10, 0, 0, last]));
-        let ordered = order("0.0.0.0".parse().unwrap(), None, many);
+        let many: Vec<String> = (0..200).map(|last| format!("10.0.0.{last}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let ordered = ordered(&["0.0.0.0:0"], &[], &many);
         assert_eq!(ordered.len(), MAX_ADDRESSES);
         assert_eq!(ordered.last(), Some(&IpAddr::from([127, 0, 0, 1])));
+    }
+
+    #[tokio::test]
+    async fn several_listen_addresses_are_announced_each() {
+        let mut config = config("127.0.0.1:0", &[]);
+        config.listen.push("127.0.0.2:0".parse().unwrap());
+        assert_eq!(find(&config).await.unwrap().addresses, ips(&["127.0.0.1", "127.0.0.2"]));
     }
 
     #[tokio::test]

@@ -3,18 +3,28 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::announce::Announced;
+use super::reach;
 use crate::worker;
 
-pub(super) fn greeting(http: SocketAddr, rtc: &worker::Config, announced: &Announced) -> String {
+/// The text; `candidates` are what browsers are told to send media to.
+pub(super) fn greeting(
+    http: SocketAddr,
+    rtc: &worker::Config,
+    announced: &Announced,
+    candidates: &[SocketAddr],
+) -> String {
     let mut text = String::from("weir is ready\n");
     for (index, url) in urls(http, &announced.addresses).iter().enumerate() {
         let label = if index == 0 { "open" } else { "" };
         line(&mut text, label, url);
     }
-    let listed: Vec<String> = announced.addresses.iter().map(ToString::to_string).collect();
-    line(&mut text, "media", &format!("UDP {}, announced as {}", rtc.listen, listed.join(", ")));
-    if let Some(warning) = warning(announced) {
-        line(&mut text, "note", warning);
+    let listed =
+        |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let protocols = if rtc.tcp { "UDP and TCP" } else { "UDP" };
+    let told = listed(candidates);
+    line(&mut text, "media", &format!("{protocols} {}, announced as {told}", listed(&rtc.listen)));
+    for warning in reach::warnings(rtc, announced, candidates) {
+        line(&mut text, "note", &warning);
     }
     line(&mut text, "note", "browsers give cameras to http://localhost and to https:// pages only");
     text
@@ -45,35 +55,14 @@ fn shown(address: IpAddr) -> String {
     }
 }
 
-fn warning(announced: &Announced) -> Option<&'static str> {
-    let private = |address: &IpAddr| match address {
-        IpAddr::V4(address) => address.is_private() || address.is_link_local() || address.is_loopback(),
-        IpAddr::V6(address) => address.is_unique_local() || address.is_loopback(),
-    };
-    if announced.addresses.iter().all(IpAddr::is_loopback) {
-        Some(
-            "only browsers on this machine can send and receive media: announce another address with --announce",
-        )
-    } else if announced.detected && announced.addresses.iter().all(private) {
-        Some(
-            "browsers outside this network can't reach these addresses: behind NAT, announce the public one with --announce",
-        )
-    } else {
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn announced(addresses: &[&str], detected: bool) -> Announced {
-        Announced { addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(), detected }
-    }
-
     #[test]
     fn the_urls_are_localhost_and_every_address_of_the_machine() {
-        let addresses = announced(&["192.168.1.5", "2001:db8::1", "127.0.0.1"], true).addresses;
+        let addresses =
+            ["192.168.1.5", "2001:db8::1", "127.0.0.1"].map(|text| text.parse::<IpAddr>().unwrap());
         assert_eq!(
             urls("0.0.0.0:4000".parse().unwrap(), &addresses),
             ["http://localhost:4000", "http://192.168.1.5:4000", "http://[2001:db8::1]:4000"]
@@ -83,21 +72,14 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_others_can_not_reach_are_warned_of() {
-        assert!(warning(&announced(&["127.0.0.1"], true)).unwrap().contains("only browsers on this machine"));
-        assert!(
-            warning(&announced(&["127.0.0.1"], false)).unwrap().contains("only browsers on this machine")
-        );
-        assert!(warning(&announced(&["10.0.0.1", "127.0.0.1"], true)).unwrap().contains("behind NAT"));
-        assert_eq!(warning(&announced(&["10.0.0.1"], false)), None);
-        assert_eq!(warning(&announced(&["8.8.8.8", "127.0.0.1"], true)), None);
-    }
-
-    #[test]
-    fn the_greeting_names_the_media_address() {
+    fn the_greeting_names_the_media_addresses() {
         let rtc = worker::Config::default();
-        let text = greeting("0.0.0.0:4000".parse().unwrap(), &rtc, &announced(&["192.0.2.1"], false));
+        let addresses = vec!["192.0.2.1".parse().unwrap()];
+        let announced = Announced { addresses: addresses.clone(), detected: false, machine: addresses };
+        let candidates = ["192.0.2.1:40000".parse().unwrap()];
+        let text = greeting("0.0.0.0:4000".parse().unwrap(), &rtc, &announced, &candidates);
         assert!(text.contains("http://localhost:4000"), "{text}");
-        assert!(text.contains("UDP 0.0.0.0:40000, announced as 192.0.2.1"), "{text}");
+        assert!(text.contains("UDP and TCP 0.0.0.0:40000, announced as 192.0.2.1:40000"), "{text}");
+        assert_eq!(text.matches("note").count(), 1, "{text}");
     }
 }

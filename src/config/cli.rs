@@ -39,9 +39,9 @@ pub struct Flags {
     /// Serve HTTP and Socket.IO on this address
     #[arg(long, value_name = "ADDR", global = true)]
     pub http: Option<SocketAddr>,
-    /// Receive WebRTC media on this UDP address
-    #[arg(long, value_name = "ADDR", global = true)]
-    pub rtc: Option<SocketAddr>,
+    /// Receive WebRTC media on this address, over UDP and TCP (can be repeated)
+    #[arg(long, value_name = "ADDR", global = true, value_delimiter = ',')]
+    pub rtc: Vec<SocketAddr>,
     /// Tell browsers to send media here instead of to this machine's own addresses (can be repeated)
     #[arg(long, value_name = "IP|HOST", global = true, value_delimiter = ',')]
     pub announce: Vec<String>,
@@ -56,8 +56,8 @@ impl Flags {
         if let Some(listen) = self.http {
             config.http.listen = listen;
         }
-        if let Some(listen) = self.rtc {
-            config.rtc.listen = listen;
+        if !self.rtc.is_empty() {
+            config.rtc.listen.clone_from(&self.rtc);
         }
         if !self.announce.is_empty() {
             config.rtc.announce.clone_from(&self.announce);

@@ -50,7 +50,7 @@ fn the_defaults_are_valid_and_print_as_a_file_that_reads_back() {
     assert_eq!(config, Config::default());
     assert_eq!(with_file(&config.to_toml()).unwrap(), config);
     assert_eq!(config.http.listen.to_string(), "0.0.0.0:4000");
-    assert_eq!(config.rtc.listen.to_string(), "0.0.0.0:40000");
+    assert_eq!(config.rtc.listen, ["0.0.0.0:40000".parse::<SocketAddr>().unwrap()]);
 }
 
 /// Another value than the default, which the same setting accepts, as text and as a value.
@@ -64,13 +64,16 @@ fn another(path: &str, default: &Value) -> (String, Value) {
         }
         Value::Float(number) => ((number / 2.0).to_string(), Value::Float(number / 2.0)),
         Value::Boolean(flag) => ((!flag).to_string(), Value::Boolean(!flag)),
+        Value::Array(_) if path == "rtc.listen" => {
+            ("192.0.2.1:5, [::1]:6".into(), strings(&["192.0.2.1:5", "[::1]:6"]))
+        }
         Value::Array(_) => {
             ("192.0.2.1, media.example.org".into(), strings(&["192.0.2.1", "media.example.org"]))
         }
         Value::String(text) => {
             let other = match path {
                 "log" => "debug".to_owned(),
-                _ if text.parse::<std::net::SocketAddr>().is_ok() => "127.0.0.1:4321".to_owned(),
+                _ if text.parse::<SocketAddr>().is_ok() => "127.0.0.1:4321".to_owned(),
                 _ => "other".to_owned(),
             };
             (other.clone(), Value::String(other))
@@ -136,7 +139,7 @@ fn flags_win_over_the_environment_and_the_environment_over_the_file() {
     })
     .unwrap();
     assert_eq!(config.http.listen.to_string(), "3.3.3.3:3");
-    assert_eq!(config.rtc.listen.to_string(), "2.2.2.2:2");
+    assert_eq!(config.rtc.listen, ["2.2.2.2:2".parse::<SocketAddr>().unwrap()]);
     assert_eq!(config.data_dir, PathBuf::from("from-file"));
     assert_eq!(config.rtc.announce, ["192.0.2.9", "a.example", "b.example"]);
 }
@@ -171,6 +174,10 @@ fn a_value_that_does_not_fit_is_an_error_that_names_its_setting() {
     assert!(error.contains("rtc.announce"), "{error}");
     let error = with_file("[rtc]\nlisten = \"0.0.0.0:65535\"\nworkers = 2\n").unwrap_err().to_string();
     assert!(error.contains("rtc.listen"), "{error}");
+    for listen in ["[]", r#"["0.0.0.0:4", "0.0.0.0:4"]"#, r#""nowhere""#] {
+        let error = with_file(&format!("[rtc]\nlisten = {listen}\n")).unwrap_err().to_string();
+        assert!(error.contains("listen"), "{error}");
+    }
     for (name, text) in
         [("WEIR_HTTP_LISTEN", "nowhere"), ("WEIR_RTC_WORKERS", "two"), ("WEIR_HLS_ENABLED", "maybe")]
     {
@@ -185,6 +192,15 @@ fn a_file_that_is_missing_is_an_error_that_names_it() {
     let flags = Flags { config: Some("/nonexistent/weir.toml".into()), ..Flags::default() };
     let error = Config::load(&flags, no_env).unwrap_err().to_string();
     assert!(error.contains("/nonexistent/weir.toml"), "{error}");
+}
+
+#[test]
+fn one_listen_address_needs_no_brackets() {
+    let listen = |text: &str| with_file(&format!("[rtc]\nlisten = {text}\n")).unwrap().rtc.listen;
+    assert_eq!(listen(r#""127.0.0.1:4""#), listen(r#"["127.0.0.1:4"]"#));
+    assert_eq!(listen(r#"["127.0.0.1:4", "[::1]:4"]"#).len(), 2);
+    let cli = Cli::try_parse_from(["weir", "--rtc", "1.1.1.1:1,[::1]:2", "--rtc", "2.2.2.2:2"]).unwrap();
+    assert_eq!(Config::load(&cli.flags, no_env).unwrap().rtc.listen.len(), 3);
 }
 
 #[test]

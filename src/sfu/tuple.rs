@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 pub enum SocketId {
     /// The UDP socket of a listen address, which all WebRTC transports share.
     Shared(u8),
+    /// A TCP connection of a client. A number is not given out again while the connection may still be known.
+    Tcp(u32),
 }
 
 /// One path to a peer: the local socket, the peer's address, and the local address that it reached.

@@ -1,10 +1,10 @@
 //! What makes a transport a WebRTC one: ICE-lite finds the path, DTLS makes the SRTP keys.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use mediasoup_types::data_structures::{
-    DtlsParameters, DtlsRole, IceCandidate, IceCandidateType, IceParameters, Protocol,
+    DtlsParameters, DtlsRole, IceCandidate, IceCandidateTcpType, IceCandidateType, IceParameters, Protocol,
 };
 
 use super::{Config, Tuple, Worker, not_found, post};
@@ -149,6 +149,22 @@ impl Worker {
         self.set_timer(key);
     }
 
+    /// Whether a client's check was valid on this path and its transport still knows it.
+    #[must_use]
+    pub fn has_path(&self, path: &Tuple) -> bool {
+        self.paths.contains_key(&path.key())
+    }
+
+    /// A path does not exist any more: its TCP connection ended. The transport goes on with another one that it
+    /// knows, or waits for a check until consent runs out.
+    pub fn handle_closed_path(&mut self, path: &Tuple) {
+        let Some(key) = self.paths.remove(&path.key()) else { return };
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let Kind::WebRtc(webrtc) = &mut transport.kind;
+        webrtc.ice.forget(path);
+        transport.path = webrtc.ice.selected();
+    }
+
     /// Does what is due in ICE and DTLS. The transport may be gone after that.
     pub(super) fn handle_webrtc_timeout(&mut self, now: Instant, key: usize) {
         let Some(webrtc) = self.webrtc(key) else { return };
@@ -237,20 +253,36 @@ fn ice_parameters(ice: &IceLite) -> IceParameters {
     }
 }
 
-/// Host candidates in the order of the announced addresses (priorities as in RFC 8445 section 5.1.2).
+/// The type preference of TCP host candidates (RFC 6544 section 4.2): what browsers give their own.
+const TCP_PREFERENCE: u32 = 90;
+/// The local preference's direction bits of a passive TCP candidate (RFC 6544 section 4.2).
+const PASSIVE_PREFERENCE: u32 = 4 << 13;
+
+/// Host candidates in the order of the announced addresses, UDP before TCP (priorities as in RFC 8445 section 5.1.2).
 fn candidates(config: &Config) -> Vec<IceCandidate> {
-    let priority = |preference: usize| {
-        let local_preference = 65_535_u32.saturating_sub(preference as u32);
-        (126 << 24) + (local_preference << 8) + 255
+    let component = 255;
+    let candidate = |index: usize, address: &SocketAddr, protocol: Protocol| {
+        let rank = u32::try_from(index).unwrap_or(u32::MAX);
+        let (name, priority) = match protocol {
+            Protocol::Udp => ("udp", (126 << 24) + (65_535_u32.saturating_sub(rank) << 8) + component),
+            Protocol::Tcp => {
+                let local_preference = PASSIVE_PREFERENCE + 8191_u32.saturating_sub(rank);
+                ("tcp", (TCP_PREFERENCE << 24) + (local_preference << 8) + component)
+            }
+        };
+        IceCandidate {
+            foundation: format!("{name}{index}"),
+            priority,
+            address: address.ip().to_string(),
+            protocol,
+            port: address.port(),
+            r#type: IceCandidateType::Host,
+            tcp_type: (protocol == Protocol::Tcp).then_some(IceCandidateTcpType::Passive),
+        }
     };
-    let candidate = |(index, address): (usize, &IpAddr)| IceCandidate {
-        foundation: format!("udp{index}"),
-        priority: priority(index),
-        address: address.to_string(),
-        protocol: Protocol::Udp,
-        port: config.port,
-        r#type: IceCandidateType::Host,
-        tcp_type: None,
-    };
-    config.announced.iter().enumerate().map(candidate).collect()
+    let udp = config.announced_udp.iter().enumerate();
+    let tcp = config.announced_tcp.iter().enumerate();
+    udp.map(|(index, address)| candidate(index, address, Protocol::Udp))
+        .chain(tcp.map(|(index, address)| candidate(index, address, Protocol::Tcp)))
+        .collect()
 }

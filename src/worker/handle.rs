@@ -15,7 +15,9 @@ use mio::{Poll, Waker};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use super::thread::{MAX_REQUESTS, REQUESTS, Request, Socket, Turn, WorkerThread, default_announced};
+use super::listen;
+use super::sockets::{REQUESTS, Sockets};
+use super::thread::{MAX_REQUESTS, Request, Turn, WorkerThread};
 use crate::ids::{ConsumerId, ProducerId, RouterId, TapId, TransportId};
 use crate::sfu::api::{
     ConnectTransportError, ConsumeError, ConsumerInfo, CreateRouterError, CreateTransportError, Event,
@@ -36,10 +38,13 @@ const FULL_QUEUE_RETRY: Duration = Duration::from_millis(1);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The UDP address of the first worker; each further worker takes the next port.
-    pub listen: SocketAddr,
-    /// IP addresses that clients are told, best first; without any, the listen address.
+    /// The addresses of the first worker; each further worker takes the next ports.
+    #[serde(deserialize_with = "one_or_more")]
+    pub listen: Vec<SocketAddr>,
+    /// IP addresses that clients are told, best first; without any, the listen addresses.
     pub announce: Vec<String>,
+    /// Whether clients may use TCP, on the same port numbers as UDP.
+    pub tcp: bool,
     /// How many workers (threads) there are.
     pub workers: usize,
     /// How long a transport lives without a valid ICE check, in seconds (RFC 7675).
@@ -49,12 +54,27 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([0, 0, 0, 0], 40000)),
+            listen: vec![SocketAddr::from(([0, 0, 0, 0], 40000))],
             announce: Vec::new(),
+            tcp: true,
             workers: 1,
             ice_consent_timeout_secs: 25,
         }
     }
+}
+
+/// Reads a list, or one element without the brackets.
+fn one_or_more<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<SocketAddr>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "an address with its port, as in \"0.0.0.0:40000\", or a list of them")]
+    enum OneOrMore {
+        One(SocketAddr),
+        More(Vec<SocketAddr>),
+    }
+    Ok(match OneOrMore::deserialize(from)? {
+        OneOrMore::One(address) => vec![address],
+        OneOrMore::More(addresses) => addresses,
+    })
 }
 
 /// An event of one of the workers.
@@ -76,36 +96,39 @@ pub enum RequestError<E> {
 struct WorkerHandle {
     requests: SyncSender<Request>,
     waker: Arc<Waker>,
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
+    candidates: Vec<SocketAddr>,
 }
 
 impl WorkerHandle {
     fn start(
         config: &Config,
-        listen: SocketAddr,
+        listen: &[SocketAddr],
         events: mpsc::Sender<Event>,
     ) -> anyhow::Result<(Self, JoinHandle<()>)> {
-        let socket =
-            Socket::bind(listen).with_context(|| format!("UDP {listen} (rtc.listen) can't be bound"))?;
-        let address = socket.local_addr()?;
+        let poll = Poll::new()?;
+        let sockets = Sockets::bind(poll.registry().try_clone()?, listen, config.tcp)?;
+        let addresses = sockets.local_addrs()?;
         let announced = config
             .announce
             .iter()
             .map(|text| text.parse::<IpAddr>().with_context(|| format!("{text:?} is no IP address")))
             .collect::<anyhow::Result<Vec<_>>>()?;
+        let announced = if announced.is_empty() { listen::default_announced(listen) } else { announced };
+        let candidates = listen::candidates(&addresses, &announced);
         let core = Worker::new(sfu::Config {
-            announced: if announced.is_empty() { default_announced(listen) } else { announced },
-            port: address.port(),
+            announced_tcp: if config.tcp { candidates.clone() } else { Vec::new() },
+            announced_udp: candidates.clone(),
             ice_consent_timeout: Duration::from_secs(config.ice_consent_timeout_secs),
             ntp_at: (Instant::now(), ntp_now()),
         })?;
-        let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), REQUESTS)?);
         let (requests, queue) = sync_channel(MAX_REQUESTS);
-        let thread = WorkerThread { core, poll, socket, requests: queue, events };
-        let name = format!("weir-worker-{}", address.port());
-        let thread = std::thread::Builder::new().name(name).spawn(move || thread.run())?;
-        Ok((Self { requests, waker, address }, thread))
+        let thread = WorkerThread { core, poll, sockets, requests: queue, events };
+        let port = addresses.first().map_or(0, SocketAddr::port);
+        let thread =
+            std::thread::Builder::new().name(format!("weir-worker-{port}")).spawn(move || thread.run())?;
+        Ok((Self { requests, waker, addresses, candidates }, thread))
     }
 
     /// Puts a request into the queue without waiting; gives it back if the queue is full or nobody reads it.
@@ -164,27 +187,34 @@ impl WorkerPool {
             "rtc.workers is {}, which is not between 1 and {MAX_WORKERS}",
             config.workers
         );
+        anyhow::ensure!(
+            (1..=listen::MAX_LISTEN).contains(&config.listen.len()),
+            "rtc.listen has to hold 1 to {} addresses",
+            listen::MAX_LISTEN
+        );
         let (events, receiver) = mpsc::channel(MAX_EVENTS);
         let mut workers = Vec::with_capacity(config.workers);
         let mut threads = Vec::with_capacity(config.workers);
         for index in 0..config.workers {
-            let mut listen = config.listen;
-            if listen.port() != 0 {
-                let port = u16::try_from(index).ok().and_then(|index| listen.port().checked_add(index));
-                listen
-                    .set_port(port.context("rtc.workers needs more ports than there are after rtc.listen")?);
-            }
-            let (worker, thread) = WorkerHandle::start(config, listen, events.clone())?;
+            let listen = listen::of_worker(&config.listen, index)
+                .context("rtc.workers needs more ports than there are after rtc.listen")?;
+            let (worker, thread) = WorkerHandle::start(config, &listen, events.clone())?;
             workers.push(worker);
             threads.push(thread);
         }
         Ok((Self { workers: workers.into(), threads: Arc::new(std::sync::Mutex::new(threads)) }, receiver))
     }
 
-    /// The UDP addresses that the workers listen on.
+    /// The addresses that the workers listen on.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.workers.iter().map(|worker| worker.address).collect()
+        self.workers.iter().flat_map(|worker| worker.addresses.iter().copied()).collect()
+    }
+
+    /// What clients are told to send media to.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<SocketAddr> {
+        self.workers.iter().flat_map(|worker| worker.candidates.iter().copied()).collect()
     }
 
     /// Makes a router on the least loaded worker.
@@ -222,7 +252,7 @@ impl WorkerPool {
     pub async fn shutdown(&self, within: Duration) {
         for worker in self.workers.iter() {
             if worker.post(Request::Stop).is_err() {
-                tracing::warn!(address = %worker.address, "a worker could not be told to stop");
+                tracing::warn!(addresses = ?worker.addresses, "a worker could not be told to stop");
             }
         }
         let threads =

@@ -7,5 +7,6 @@ mod client;
 mod crowd;
 mod hostile;
 mod media;
+mod networks;
 mod room;
 mod wire;

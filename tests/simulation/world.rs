@@ -52,8 +52,8 @@ impl World {
         let now = Instant::now();
         let server = SocketAddr::from(([10, 0, 0, 1], 40000));
         let mut core = Worker::new(Config {
-            announced: vec![server.ip()],
-            port: server.port(),
+            announced_udp: vec![server],
+            announced_tcp: Vec::new(),
             ice_consent_timeout: CONSENT_TIMEOUT,
             ntp_at: (now, 0xE000_0000_0000_0000),
         })

@@ -32,7 +32,7 @@ impl Core {
     }
 
     pub(crate) async fn start_with(configure: impl FnOnce(&mut Config)) -> Result<Self> {
-        let mut config = Config { listen: ([127, 0, 0, 1], 0).into(), ..Config::default() };
+        let mut config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
         configure(&mut config);
         let (pool, events) = WorkerPool::start(&config)?;
         let router = pool.create_router(ortc::default_router_codecs()).await?;

@@ -10,6 +10,7 @@ pub(crate) mod core;
 pub(crate) mod dtls;
 pub(crate) mod media;
 pub(crate) mod observed;
+pub(crate) mod path;
 pub(crate) mod peer;
 pub(crate) mod publisher;
 pub(crate) mod reception;

@@ -30,7 +30,7 @@ impl Server {
         let data = TempDir::new()?;
         let mut config = Config { data_dir: data.path().to_owned(), ..Config::default() };
         config.http.listen = ([127, 0, 0, 1], 0).into();
-        config.rtc.listen = ([127, 0, 0, 1], 0).into();
+        config.rtc.listen = vec![([127, 0, 0, 1], 0).into()];
         config.hls.enabled = false;
         configure(&mut config);
         let app = App::start(config).await?;

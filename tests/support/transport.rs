@@ -18,19 +18,17 @@ use rtc_rtcp::transport_feedbacks::transport_layer_nack::{
 use rtc_rtp::Packet as RtpPacket;
 use rtc_shared::marshal::{Marshal, Unmarshal};
 use serde_json::Value;
-use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
 use super::dtls::{BROWSER_PROFILES, Dtls, Progress, Role, Srtp};
 use super::observed::{Observations, Shared};
+use super::path::{Path, server_address};
 use super::stun::{self, Credentials};
 
 /// Commands that may wait for the task.
 const MAX_COMMANDS: usize = 4096;
-/// What a client's socket holds while the machine gives the client no time: the default holds 60 ms of ten videos.
-const RECEIVE_BUFFER_LEN: usize = 4 * 1024 * 1024;
 /// How often an unanswered check is repeated.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -45,6 +43,10 @@ pub(crate) struct Behaviour {
     pub(crate) wrong_password: Option<String>,
     /// How often it sends consent checks once it is connected (RFC 7675).
     pub(crate) consent_interval: Duration,
+    /// Whether it uses TCP because its network lets no UDP through.
+    pub(crate) tcp: bool,
+    /// Which of the server's addresses for that protocol it uses.
+    pub(crate) candidate: usize,
     /// Of the media packets of a stream, the n-th ones that it does not take in (0 is the first).
     pub(crate) loses: Vec<u64>,
     /// Of the RTP packets that it sends, the n-th ones that never reach the network.
@@ -58,6 +60,8 @@ impl Default for Behaviour {
             profiles: BROWSER_PROFILES.to_vec(),
             wrong_password: None,
             consent_interval: Duration::from_millis(1000),
+            tcp: false,
+            candidate: 0,
             loses: Vec::new(),
             drops: Vec::new(),
         }
@@ -83,19 +87,18 @@ impl Prepared {
         let text = |pointer: &str| {
             info.pointer(pointer).and_then(Value::as_str).with_context(|| format!("{pointer} of {info}"))
         };
-        let remote = server_address(info)?;
+        let remote = server_address(info, behaviour.tcp, behaviour.candidate)?;
         let password = text("/iceParameters/password")?.to_owned();
         let remote_credentials = Credentials {
             ufrag: text("/iceParameters/usernameFragment")?.to_owned(),
             password: behaviour.wrong_password.clone().unwrap_or(password),
         };
-        let socket = UdpSocket::bind((if remote.is_ipv4() { "127.0.0.1" } else { "::1" }, 0)).await?;
-        socket2::SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER_LEN)?;
+        let path = Path::open(remote, behaviour.tcp).await?;
         let crypto = rtc_crypto::default_provider().map_err(|error| anyhow!("{error}"))?;
-        let local = socket.local_addr()?;
+        let local = path.local_addr()?;
         let dtls = Dtls::new(behaviour.role, &behaviour.profiles, local, remote, Arc::clone(&crypto))?;
         let link = Link {
-            socket,
+            path,
             remote,
             credentials: Credentials { ufrag: "clnt".into(), password: "client-password-client-pw".into() },
             remote_credentials,
@@ -198,13 +201,6 @@ impl Drop for Transport {
     }
 }
 
-fn server_address(info: &Value) -> Result<SocketAddr> {
-    let candidate = info.pointer("/iceCandidates/0").context("a candidate")?;
-    let ip = candidate.get("ip").or(candidate.get("address")).and_then(Value::as_str);
-    let port = candidate.get("port").and_then(Value::as_u64).context("a port")?;
-    Ok(SocketAddr::new(ip.context("an address")?.parse()?, u16::try_from(port)?))
-}
-
 fn server_fingerprint(info: &Value) -> Result<String> {
     let fingerprints = info.pointer("/dtlsParameters/fingerprints").and_then(Value::as_array);
     let sha256 = fingerprints
@@ -217,7 +213,7 @@ fn server_fingerprint(info: &Value) -> Result<String> {
 
 /// The task's state.
 struct Link {
-    socket: UdpSocket,
+    path: Path,
     remote: SocketAddr,
     credentials: Credentials,
     remote_credentials: Credentials,
@@ -240,7 +236,6 @@ impl Link {
     }
 
     async fn serve(&mut self, mut inbox: mpsc::Receiver<Command>) -> Result<()> {
-        let mut buffer = vec![0; 2048];
         loop {
             let now = Instant::now();
             if now >= self.next_check {
@@ -250,13 +245,7 @@ impl Link {
             self.flush().await?;
             let wake = self.dtls.poll_timeout().map_or(self.next_check, |at| at.min(self.next_check));
             tokio::select! {
-                received = self.socket.recv_from(&mut buffer) => {
-                    let (len, from) = received?;
-                    if from == self.remote {
-                        let datagram = buffer.get_mut(..len).context("a datagram")?;
-                        self.receive(datagram)?;
-                    }
-                }
+                received = self.path.receive() => self.receive(&mut received?)?,
                 command = inbox.recv() => match command {
                     Some(Command::Goodbye) => {
                         self.dtls.close(Instant::now())?;
@@ -272,7 +261,7 @@ impl Link {
 
     async fn check(&mut self, now: Instant) -> Result<()> {
         let request = stun::binding_request(&self.credentials, &self.remote_credentials, &*self.crypto)?;
-        self.socket.send_to(&request, self.remote).await?;
+        self.path.send(&request).await?;
         let interval = if self.started { self.behaviour.consent_interval } else { CHECK_INTERVAL };
         self.next_check = now + interval;
         Ok(())
@@ -280,7 +269,7 @@ impl Link {
 
     async fn flush(&mut self) -> Result<()> {
         while let Some(datagram) = self.dtls.poll_transmit() {
-            self.socket.send_to(&datagram, self.remote).await?;
+            self.path.send(&datagram).await?;
         }
         Ok(())
     }
@@ -300,7 +289,7 @@ impl Link {
             // As in browsers, media that comes before the keys is lost.
             _ => return Ok(()),
         };
-        self.socket.send_to(&datagram, self.remote).await?;
+        self.path.send(&datagram).await?;
         Ok(())
     }
 
