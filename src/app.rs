@@ -18,7 +18,7 @@ use tracing::warn;
 use crate::config::Config;
 use crate::egress::Egress;
 use crate::http::{self, Routes, Running, Server, StatsReader, StatsSource};
-use crate::live::Room;
+use crate::live::Rooms;
 use crate::media::ortc;
 use crate::signaling::Signaling;
 use crate::worker::WorkerPool;
@@ -41,7 +41,7 @@ pub struct App {
     announced: announce::Announced,
     workers: WorkerPool,
     egress: Option<Egress>,
-    room: Room,
+    rooms: Rooms,
     signaling: Signaling,
     http: Running,
     stopping: watch::Sender<bool>,
@@ -67,15 +67,16 @@ impl App {
             (None, None)
         };
         let (workers, media_events) = WorkerPool::start(&rtc).context("the media workers can't start")?;
-        let router = workers.create_router(ortc::default_router_codecs()).await?;
-        let room = Room::new(&config.live, router, egress.clone());
-        let follower = tokio::spawn(room.clone().follow(media_events, egress_events));
-        let (signaling, socket_io) = Signaling::new(&config.signaling, room.clone());
+        let codecs = ortc::default_router_codecs();
+        let rooms = Rooms::start(&config.live, workers.clone(), codecs, egress.clone()).await?;
+        let follower = tokio::spawn(rooms.clone().follow(media_events, egress_events));
+        let (signaling, socket_io) = Signaling::new(&config.signaling, rooms.clone());
         let (stopping, stopped) = watch::channel(false);
-        let stats = stats_source(&workers, &room, &signaling, egress.clone(), server.stats());
-        let routes = Routes { room: room.clone(), egress: egress.clone(), stats, stopping: stopped.clone() };
+        let stats = stats_source(&workers, &rooms, &signaling, egress.clone(), server.stats());
+        let routes =
+            Routes { rooms: rooms.clone(), egress: egress.clone(), stats, stopping: stopped.clone() };
         let http = server.start(http::public(routes.into_router().layer(socket_io), stopped));
-        Ok(Self { config, http_addr, announced, workers, egress, room, signaling, http, stopping, follower })
+        Ok(Self { config, http_addr, announced, workers, egress, rooms, signaling, http, stopping, follower })
     }
 
     /// The address that HTTP and Socket.IO are served on.
@@ -107,7 +108,7 @@ impl App {
         self.stopping.send_replace(true);
         let goodbye = async {
             self.signaling.close().await;
-            self.room.close().await;
+            self.rooms.close().await;
         };
         in_time("closing sockets", GOODBYE_WAIT, goodbye).await;
         if let Some(egress) = &self.egress {
@@ -133,22 +134,22 @@ async fn in_time(what: &str, limit: Duration, work: impl Future<Output = ()>) {
 /// All modules' counters as one JSON object.
 fn stats_source(
     workers: &WorkerPool,
-    room: &Room,
+    rooms: &Rooms,
     signaling: &Signaling,
     egress: Option<Egress>,
     http: StatsReader,
 ) -> StatsSource {
     let started = Instant::now();
-    let (workers, room, signaling) = (workers.clone(), room.clone(), signaling.clone());
+    let (workers, rooms, signaling) = (workers.clone(), rooms.clone(), signaling.clone());
     Arc::new(move || {
-        let (workers, room, signaling) = (workers.clone(), room.clone(), signaling.clone());
+        let (workers, rooms, signaling) = (workers.clone(), rooms.clone(), signaling.clone());
         let (egress, http) = (egress.clone(), http.clone());
         Box::pin(async move {
             json!({
                 "version": env!("CARGO_PKG_VERSION"),
                 "uptimeSecs": started.elapsed().as_secs(),
                 "worker": workers.stats().await,
-                "room": room.counts(),
+                "room": rooms.counts(),
                 "signaling": signaling.stats(),
                 "hls": egress.map(|egress| egress.stats()).unwrap_or_default(),
                 "http": http.read(),

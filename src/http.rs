@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use tower_http::cors::CorsLayer;
 
 use crate::egress::Egress;
-use crate::live::Room;
+use crate::live::Rooms;
 
 pub use server::{Running, Server, Stats, StatsReader};
 
@@ -78,7 +78,7 @@ pub type StatsSource = Arc<dyn Fn() -> BoxFuture<'static, serde_json::Value> + S
 #[derive(Clone)]
 pub struct Routes {
     /// Who is live.
-    pub room: Room,
+    pub rooms: Rooms,
     /// The HLS files; none if HLS is off.
     pub egress: Option<Egress>,
     /// All counters.

@@ -106,6 +106,44 @@ impl fmt::Display for PeerId {
     }
 }
 
+/// The name of a room, chosen by its clients: 1 to [`RoomId::MAX_LEN`] bytes of text without control characters. Cloning
+/// is cheap.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoomId(Arc<str>);
+
+/// A text that can't be a [`RoomId`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a room id is 1 to {} bytes of text without control characters", RoomId::MAX_LEN)]
+pub struct InvalidRoomId;
+
+impl RoomId {
+    /// The longest room id, in bytes.
+    pub const MAX_LEN: usize = 128;
+}
+
+impl FromStr for RoomId {
+    type Err = InvalidRoomId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() || text.len() > Self::MAX_LEN || text.chars().any(char::is_control) {
+            return Err(InvalidRoomId);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl Serialize for RoomId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl fmt::Display for RoomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// An RTP synchronization source identifier (RFC 3550 section 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ssrc(pub u32);

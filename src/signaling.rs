@@ -24,7 +24,7 @@ use socketioxide::socket::Socket;
 use tracing::{debug, info};
 
 use crate::ids::PeerId;
-use crate::live::Room;
+use crate::live::Rooms;
 use session::Session;
 
 /// How many packets may wait for one client before it is taken for dead and disconnected.
@@ -121,9 +121,9 @@ pub struct Signaling {
 }
 
 impl Signaling {
-    /// Prepares Socket.IO for `room` on the default namespace. The layer goes around the HTTP routes.
+    /// Prepares Socket.IO for `rooms` on the default namespace. The layer goes around the HTTP routes.
     #[must_use]
-    pub fn new(config: &Config, room: Room) -> (Self, SocketIoLayer) {
+    pub fn new(config: &Config, rooms: Rooms) -> (Self, SocketIoLayer) {
         let (layer, io) = SocketIo::builder()
             .max_payload(config.max_message_bytes as u64)
             .ws_max_message_size(config.max_message_bytes)
@@ -134,7 +134,7 @@ impl Signaling {
             .ping_timeout(Duration::from_secs(config.ping_timeout_secs))
             .build_layer();
         let counters = Arc::new(Counters::default());
-        let gate = Gate { room, config: Arc::new(config.clone()), counters: Arc::clone(&counters) };
+        let gate = Gate { rooms, config: Arc::new(config.clone()), counters: Arc::clone(&counters) };
         io.ns("/", gate);
         (Self { io, counters }, layer)
     }
@@ -164,7 +164,7 @@ impl Signaling {
 /// could be faster than the registration of its message handler, and two of its events could overtake each other.
 #[derive(Clone)]
 struct Gate {
-    room: Room,
+    rooms: Rooms,
     config: Arc<Config>,
     counters: Arc<Counters>,
 }
@@ -179,10 +179,11 @@ impl ConnectHandler<LocalAdapter, Whole> for Gate {
             drop(socket.disconnect());
             return;
         };
-        let events = self.room.subscribe();
-        match self.room.join(peer.clone()) {
+        let room = self.rooms.default_room();
+        let events = room.subscribe();
+        match room.join(peer.clone()) {
             Ok(own_events) => {
-                let session = Session::new(socket, peer, self.room.clone(), Arc::clone(&self.counters));
+                let session = Session::new(socket, peer, room.clone(), Arc::clone(&self.counters));
                 tokio::spawn(session.run(&self.config, events, own_events));
             }
             Err(error) => {
@@ -198,7 +199,7 @@ impl ConnectHandler<LocalAdapter, Whole> for Gate {
         _auth: &'a Option<Value>,
     ) -> Pin<Box<dyn Future<Output = Result<(), Box<dyn Display + Send>>> + Send + 'a>> {
         Box::pin(async {
-            match self.room.check_join() {
+            match self.rooms.default_room().check_join() {
                 Ok(()) => Ok(()),
                 Err(error) => Err(Box::new(error) as Box<dyn Display + Send>),
             }

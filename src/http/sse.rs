@@ -20,7 +20,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::{AppState, MAX_EVENT_STREAMS};
 use crate::ids::PeerId;
-use crate::live::{Event, Room};
+use crate::live::{HlsEvent, Rooms};
 
 /// How often a silent stream gets a comment, so that no proxy takes it for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -48,8 +48,8 @@ pub(super) async fn live_streams(State(state): State<AppState>) -> Response {
     };
     let follower = Follower {
         // Subscribed before the first list is made: nothing falls between the two.
-        events: state.routes.room.subscribe(),
-        room: state.routes.room,
+        events: state.routes.rooms.subscribe_hls(),
+        rooms: state.routes.rooms,
         stopping: state.routes.stopping,
         known: None,
         _slot: slot,
@@ -63,8 +63,8 @@ pub(super) async fn live_streams(State(state): State<AppState>) -> Response {
 }
 
 struct Follower {
-    room: Room,
-    events: broadcast::Receiver<Event>,
+    rooms: Rooms,
+    events: broadcast::Receiver<HlsEvent>,
     stopping: watch::Receiver<bool>,
     /// Who the client believes to be live; none until it was told.
     known: Option<HashSet<PeerId>>,
@@ -84,10 +84,10 @@ impl Follower {
             };
             let known = self.known.get_or_insert_default();
             match event {
-                Ok(Event::PeerLive(peer)) if known.insert(peer.clone()) => {
+                Ok(HlsEvent::Live(peer)) if known.insert(peer.clone()) => {
                     return Some(named("peerLive", &Peer { peer_id: peer }));
                 }
-                Ok(Event::PeerOffAir(peer)) if known.remove(&peer) => {
+                Ok(HlsEvent::OffAir(peer)) if known.remove(&peer) => {
                     return Some(named("peerLeft", &Peer { peer_id: peer }));
                 }
                 Ok(_) => {}
@@ -98,7 +98,7 @@ impl Follower {
     }
 
     fn init(&mut self) -> SseEvent {
-        let live = self.room.live_peers();
+        let live = self.rooms.live_peers();
         self.known = Some(live.iter().cloned().collect());
         named("init", &Init { live_peers: live.into_iter().map(|peer_id| Peer { peer_id }).collect() })
     }

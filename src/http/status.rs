@@ -15,7 +15,7 @@ pub(super) async fn health(State(state): State<AppState>) -> Response {
     let stopping = *state.routes.stopping.borrow();
     let (status, word) =
         if stopping { (StatusCode::SERVICE_UNAVAILABLE, "stopping") } else { (StatusCode::OK, "ok") };
-    let counts = state.routes.room.counts();
+    let counts = state.routes.rooms.counts();
     let body = json!({
         "status": word,
         "version": env!("CARGO_PKG_VERSION"),

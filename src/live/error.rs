@@ -11,12 +11,32 @@ pub enum JoinError {
     /// The room holds as many peers as it may.
     #[error("the room is full: the limit is {0} peers")]
     Full(usize),
-    /// A peer of this name is there already.
-    #[error("a peer of this name is in the room already")]
+    /// A peer of this name is in a room already.
+    #[error("a peer of this name is in a room already")]
     NameTaken,
-    /// The server is going down.
+    /// The room ended, or the server is going down.
     #[error("the room is closed")]
     Closed,
+    /// There are as many rooms as there may be.
+    #[error("there is no place for another room: the limit is {0} rooms")]
+    TooManyRooms(usize),
+    /// The media core can't carry another room.
+    #[error(transparent)]
+    Media(#[from] RequestError<api::CreateRouterError>),
+}
+
+/// Why a peer can't tell this about itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IntroduceError {
+    /// The peer is gone.
+    #[error(transparent)]
+    Gone(#[from] PeerGone),
+    /// The name is too long.
+    #[error("displayName: longer than {0} characters")]
+    NameTooLong(usize),
+    /// The description of the device is too long.
+    #[error("device: larger than {0} bytes")]
+    DeviceTooLong(usize),
 }
 
 /// The peer has left, or was removed because it vanished.
@@ -40,6 +60,9 @@ pub enum CreateTransportError {
     /// The peer is gone.
     #[error(transparent)]
     Gone(#[from] PeerGone),
+    /// The peer has as many transports as it may.
+    #[error("too many transports: the limit is {0} for a peer")]
+    Full(usize),
     /// The media core said no.
     #[error(transparent)]
     Media(#[from] RequestError<api::CreateTransportError>),
@@ -62,6 +85,9 @@ pub enum ProduceError {
     /// The peer has no transport to send on.
     #[error("Send transport not initialized")]
     NoTransport,
+    /// Not a transport of this peer that it can send on.
+    #[error(transparent)]
+    NotFound(#[from] NotYours),
     /// The peer has as many producers as it may.
     #[error("too many producers: the limit is {0} for a peer")]
     Full(usize),
@@ -79,7 +105,7 @@ pub enum ConsumeError {
     /// The peer has no transport to receive on.
     #[error("Receive transport not initialized")]
     NoTransport,
-    /// No such producer in this room.
+    /// No such producer in this room, or not a transport of this peer that it can receive on.
     #[error(transparent)]
     NotFound(#[from] NotYours),
     /// The peer has as many consumers as it may.

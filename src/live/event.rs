@@ -2,11 +2,28 @@
 
 use mediasoup_types::rtp_parameters::MediaKind;
 
+use super::registry::PeerInfo;
 use crate::ids::{ConsumerId, PeerId, ProducerId, TransportId};
 
 /// What happened in a room, for everyone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// A peer told about itself for the first time.
+    PeerJoined {
+        /// Who.
+        peer: PeerId,
+        /// What it told.
+        info: PeerInfo,
+    },
+    /// A peer that told about itself is called something else now.
+    PeerRenamed {
+        /// Who.
+        peer: PeerId,
+        /// The new name.
+        display_name: Option<String>,
+        /// The old one.
+        old_display_name: Option<String>,
+    },
     /// A peer publishes one more source.
     NewProducer {
         /// Who.
@@ -22,6 +39,8 @@ pub enum Event {
         peer: PeerId,
         /// Which.
         producer: ProducerId,
+        /// Audio or video.
+        kind: MediaKind,
     },
     /// A source was paused.
     ProducerPaused {
@@ -43,10 +62,15 @@ pub enum Event {
     },
     /// A peer is gone, with everything that it had.
     PeerLeft(PeerId),
-    /// A peer can be played over HLS from now on.
-    PeerLive(PeerId),
-    /// A peer that was live over HLS no longer is: it left or publishes nothing any more.
-    PeerOffAir(PeerId),
+}
+
+/// What happened over HLS, in whichever room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HlsEvent {
+    /// A peer can be played from now on.
+    Live(PeerId),
+    /// A peer that was live no longer is: it left or publishes nothing any more.
+    OffAir(PeerId),
 }
 
 /// What happened to one peer's own things without its asking.

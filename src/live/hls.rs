@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use tracing::{debug, warn};
 
-use super::Room;
-use super::event::Event;
+use super::event::{Event, HlsEvent};
 use super::registry::{HlsState, Producer, RemovedTransport};
+use super::room::Room;
 use crate::egress::Track;
 use crate::ids::{PeerId, ProducerId};
 
@@ -68,13 +68,14 @@ impl Room {
             if let (HlsState::Fed(_), false, Some(egress)) = (producer.hls, ends_hls, &self.inner.egress) {
                 egress.remove_track(peer, producer.id);
             }
-            self.publish(Event::ProducerClosed { peer: peer.clone(), producer: producer.id });
+            let (producer, kind) = (producer.id, producer.kind);
+            self.publish(Event::ProducerClosed { peer: peer.clone(), producer, kind });
         }
         if ends_hls {
             self.end_hls(peer);
         }
         if was_live {
-            self.publish(Event::PeerOffAir(peer.clone()));
+            self.publish_hls(HlsEvent::OffAir(peer.clone()));
         }
     }
 

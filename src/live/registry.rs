@@ -4,12 +4,14 @@
 //! to carry out. An id that is not there is an ordinary answer, because everything here can end at any moment.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use mediasoup_types::rtp_parameters::MediaKind;
 use tokio::sync::mpsc;
 
 use super::event::PeerEvent;
-use crate::ids::{ConsumerId, PeerId, ProducerId, TapId, TransportId};
+use super::index::{Index, Owner, Thing};
+use crate::ids::{ConsumerId, PeerId, ProducerId, RouterId, TapId, TransportId};
 
 /// Which way a transport carries media, as its peer sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,20 +20,48 @@ pub enum Direction {
     Send,
     /// The peer receives on it.
     Receive,
+    /// The peer may do both on it.
+    Both,
+}
+
+impl Direction {
+    fn carries(self, wanted: Self) -> bool {
+        self == wanted || self == Self::Both
+    }
+}
+
+/// Which of a peer's transports is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransportRef {
+    /// This one.
+    Id(TransportId),
+    /// The newest one that goes the right way.
+    Newest,
 }
 
 /// How much one room and one of its peers may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
     pub(super) peers: usize,
+    pub(super) transports_per_peer: usize,
     pub(super) producers_per_peer: usize,
     pub(super) consumers_per_peer: usize,
+}
+
+/// What a peer tells the others about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// What it wants to be called.
+    pub display_name: Option<String>,
+    /// What it runs on, in its own words: a JSON object, or null.
+    pub device: serde_json::Value,
 }
 
 /// One source that a peer publishes.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Producer {
     pub(super) id: ProducerId,
+    pub(super) transport: TransportId,
     pub(super) kind: MediaKind,
     pub(super) paused: bool,
     pub(super) app_data: serde_json::Value,
@@ -50,12 +80,22 @@ pub(super) enum HlsState {
 }
 
 #[derive(Debug)]
+struct Transport {
+    id: TransportId,
+    direction: Direction,
+    /// Its media path was up at some time.
+    was_connected: bool,
+}
+
+#[derive(Debug)]
 struct Peer {
     inbox: mpsc::Sender<PeerEvent>,
-    send: Option<TransportId>,
-    receive: Option<TransportId>,
+    /// What it told about itself; none until it did.
+    info: Option<PeerInfo>,
+    /// From the oldest to the newest.
+    transports: Vec<Transport>,
     producers: Vec<Producer>,
-    consumers: HashSet<ConsumerId>,
+    consumers: HashMap<ConsumerId, TransportId>,
 }
 
 /// What went with a transport.
@@ -64,7 +104,7 @@ pub(super) struct RemovedTransport {
     /// Its media path was up at some time.
     pub(super) was_connected: bool,
     pub(super) producers: Vec<Producer>,
-    /// It was the peer's last source, so the peer's HLS is over.
+    /// The peer's last source for HLS was on it, so the peer's HLS is over.
     pub(super) ends_hls: bool,
     /// The peer was live over HLS until now.
     pub(super) was_live: bool,
@@ -76,6 +116,8 @@ pub(super) struct RemovedPeer {
     pub(super) transports: Vec<TransportId>,
     pub(super) had_hls: bool,
     pub(super) was_live: bool,
+    /// The room ended with this peer: it lets nobody in any more.
+    pub(super) ended_room: bool,
 }
 
 /// Why something can't be added.
@@ -89,38 +131,33 @@ pub(super) enum Refusal {
 /// The room's books.
 #[derive(Debug)]
 pub(super) struct Registry {
+    room: RouterId,
     limits: Limits,
+    /// Whether the room stays when the last peer has left.
+    stays: bool,
     peers: HashMap<PeerId, Peer>,
-    transports: HashMap<TransportId, PeerId>,
-    /// The transports whose media path was up at some time.
-    connected: HashSet<TransportId>,
-    producers: HashMap<ProducerId, PeerId>,
-    consumers: HashMap<ConsumerId, PeerId>,
+    index: Arc<Index>,
     live: HashSet<PeerId>,
     closed: bool,
 }
 
 impl Registry {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            peers: HashMap::new(),
-            transports: HashMap::new(),
-            connected: HashSet::new(),
-            producers: HashMap::new(),
-            consumers: HashMap::new(),
-            live: HashSet::new(),
-            closed: false,
-        }
+    pub(super) fn new(room: RouterId, limits: Limits, stays: bool, index: Arc<Index>) -> Self {
+        Self { room, limits, stays, peers: HashMap::new(), index, live: HashSet::new(), closed: false }
     }
 
     pub(super) fn add_peer(&mut self, peer: PeerId, inbox: mpsc::Sender<PeerEvent>) -> Result<(), Refusal> {
         self.check_room()?;
-        if self.peers.contains_key(&peer) {
+        if !self.note(Thing::Peer(peer.clone()), &peer) {
             return Err(Refusal::NameTaken);
         }
-        let empty =
-            Peer { inbox, send: None, receive: None, producers: Vec::new(), consumers: HashSet::new() };
+        let empty = Peer {
+            inbox,
+            info: None,
+            transports: Vec::new(),
+            producers: Vec::new(),
+            consumers: HashMap::new(),
+        };
         self.peers.insert(peer, empty);
         Ok(())
     }
@@ -133,22 +170,39 @@ impl Registry {
         within(self.peers.len(), self.limits.peers)
     }
 
+    /// Notes what a peer tells about itself. The answer is what it told before, or none the first time.
+    pub(super) fn set_info(&mut self, peer: &PeerId, info: PeerInfo) -> Result<Option<PeerInfo>, Refusal> {
+        Ok(self.peers.get_mut(peer).ok_or(Refusal::Gone)?.info.replace(info))
+    }
+
+    /// What a peer told about itself.
+    pub(super) fn info(&self, peer: &PeerId) -> Option<&PeerInfo> {
+        self.peers.get(peer)?.info.as_ref()
+    }
+
+    /// Everyone who told about itself.
+    pub(super) fn infos(&self) -> Vec<(PeerId, PeerInfo)> {
+        let known = self.peers.iter().filter_map(|(name, peer)| Some((name.clone(), peer.info.clone()?)));
+        let mut known: Vec<_> = known.collect();
+        known.sort_by(|(a, _), (b, _)| a.cmp(b));
+        known
+    }
+
     /// Takes a peer out with everything it has; none if it is not there (any more).
     pub(super) fn remove_peer(&mut self, peer: &PeerId) -> Option<RemovedPeer> {
         let removed = self.peers.remove(peer)?;
-        let transports: Vec<TransportId> = removed.send.into_iter().chain(removed.receive).collect();
-        for transport in &transports {
-            self.transports.remove(transport);
-            self.connected.remove(transport);
-        }
-        for producer in &removed.producers {
-            self.producers.remove(&producer.id);
-        }
-        for consumer in &removed.consumers {
-            self.consumers.remove(consumer);
-        }
-        let had_hls = removed.producers.iter().any(|producer| producer.hls != HlsState::Off);
-        Some(RemovedPeer { transports, had_hls, was_live: self.live.remove(peer) })
+        self.index.remove(&Thing::Peer(peer.clone()));
+        let transports: Vec<TransportId> = removed.transports.iter().map(|transport| transport.id).collect();
+        self.forget(transports.iter().copied());
+        self.forget(removed.producers.iter().map(|producer| producer.id));
+        self.forget(removed.consumers.keys().copied());
+        self.closed |= self.peers.is_empty() && !self.stays;
+        Some(RemovedPeer {
+            transports,
+            had_hls: removed.feeds_hls(),
+            was_live: self.live.remove(peer),
+            ended_room: self.peers.is_empty() && !self.stays,
+        })
     }
 
     /// Lets nobody in from now on, and tells who is still there.
@@ -157,64 +211,86 @@ impl Registry {
         self.peers.keys().cloned().collect()
     }
 
-    /// Notes a peer's new transport. The peer's previous one of the same direction is the answer: it is to be closed.
+    /// Whether the peer may have one more transport.
+    pub(super) fn room_for_transport(&self, peer: &PeerId) -> Result<(), Refusal> {
+        let held = self.peers.get(peer).ok_or(Refusal::Gone)?.transports.len();
+        within(held, self.limits.transports_per_peer)
+    }
+
+    /// Notes a peer's new transport. If it `replaces` the peer's others of the same direction, those are the answer:
+    /// they are to be closed.
     pub(super) fn add_transport(
         &mut self,
         peer: &PeerId,
         direction: Direction,
         transport: TransportId,
-    ) -> Result<Option<(TransportId, RemovedTransport)>, Refusal> {
-        let slot = self.peers.get_mut(peer).ok_or(Refusal::Gone)?.slot(direction);
-        let previous = *slot;
-        let removed = previous.and_then(|id| self.remove_transport(id).map(|(_, removed)| (id, removed)));
-        if let Some(peer) = self.peers.get_mut(peer) {
-            *peer.slot(direction) = Some(transport);
+        replaces: bool,
+    ) -> Result<Vec<(TransportId, RemovedTransport)>, Refusal> {
+        let entry = self.peers.get(peer).ok_or(Refusal::Gone)?;
+        let same = entry.transports.iter().filter(|known| replaces && known.direction == direction);
+        let previous: Vec<TransportId> = same.map(|known| known.id).collect();
+        if previous.is_empty() {
+            self.room_for_transport(peer)?;
         }
-        self.transports.insert(transport, peer.clone());
-        Ok(removed)
+        let mut replaced = Vec::new();
+        for id in previous {
+            replaced.extend(self.remove_transport(id).map(|(_, removed)| (id, removed)));
+        }
+        let entry = self.peers.get_mut(peer).ok_or(Refusal::Gone)?;
+        entry.transports.push(Transport { id: transport, direction, was_connected: false });
+        self.note(transport, peer);
+        Ok(replaced)
     }
 
     /// Takes a transport out with its producers and consumers.
     pub(super) fn remove_transport(&mut self, transport: TransportId) -> Option<(PeerId, RemovedTransport)> {
-        let name = self.transports.remove(&transport)?;
-        let was_connected = self.connected.remove(&transport);
+        let name = self.owner(transport)?;
         let peer = self.peers.get_mut(&name)?;
-        if peer.receive == Some(transport) {
-            peer.receive = None;
-            for consumer in peer.consumers.drain() {
-                self.consumers.remove(&consumer);
-            }
-            return Some((name, RemovedTransport { was_connected, ..RemovedTransport::default() }));
-        }
-        peer.send = None;
-        let producers = std::mem::take(&mut peer.producers);
-        for producer in &producers {
-            self.producers.remove(&producer.id);
-        }
-        let ends_hls = producers.iter().any(|producer| producer.hls != HlsState::Off);
-        let was_live = self.live.remove(&name);
+        let at = peer.transports.iter().position(|known| known.id == transport)?;
+        let was_connected = peer.transports.remove(at).was_connected;
+        let fed_before = peer.feeds_hls();
+        let (producers, left) = std::mem::take(&mut peer.producers)
+            .into_iter()
+            .partition::<Vec<_>, _>(|producer| producer.transport == transport);
+        peer.producers = left;
+        let ends_hls = fed_before && !peer.feeds_hls();
+        let (consumers, left) = std::mem::take(&mut peer.consumers)
+            .into_iter()
+            .partition::<HashMap<_, _>, _>(|(_, carrier)| *carrier == transport);
+        peer.consumers = left;
+        self.forget([transport]);
+        self.forget(producers.iter().map(|producer| producer.id));
+        self.forget(consumers.into_keys());
+        let was_live = ends_hls && self.live.remove(&name);
         Some((name, RemovedTransport { was_connected, producers, ends_hls, was_live }))
     }
 
     /// Notes that a transport's media path is up.
     pub(super) fn set_connected(&mut self, transport: TransportId) {
-        if self.transports.contains_key(&transport) {
-            self.connected.insert(transport);
+        let Some(peer) = self.owner(transport).and_then(|name| self.peers.get_mut(&name)) else { return };
+        for known in peer.transports.iter_mut().filter(|known| known.id == transport) {
+            known.was_connected = true;
         }
     }
 
-    /// The peer's transport of this direction.
-    pub(super) fn transport(&self, peer: &PeerId, direction: Direction) -> Option<TransportId> {
-        let peer = self.peers.get(peer)?;
-        match direction {
-            Direction::Send => peer.send,
-            Direction::Receive => peer.receive,
-        }
+    /// The peer's transport that is meant, if it goes this way.
+    pub(super) fn transport(
+        &self,
+        peer: &PeerId,
+        wanted: TransportRef,
+        direction: Direction,
+    ) -> Option<TransportId> {
+        let mut transports = self.peers.get(peer)?.transports.iter().rev();
+        let is_meant = |known: &&Transport| match wanted {
+            TransportRef::Id(id) => known.id == id && known.direction.carries(direction),
+            TransportRef::Newest => known.direction.carries(direction),
+        };
+        transports.find(is_meant).map(|transport| transport.id)
     }
 
     /// Whether the transport is this peer's.
     pub(super) fn owns_transport(&self, peer: &PeerId, transport: TransportId) -> bool {
-        self.transports.get(&transport) == Some(peer)
+        self.owner(transport).as_ref() == Some(peer)
     }
 
     /// Whether the peer may have one more producer.
@@ -223,26 +299,25 @@ impl Registry {
         within(held, self.limits.producers_per_peer)
     }
 
-    /// Notes a producer that was made on `transport`. It is chosen for HLS if `wants_hls` and it is the peer's first of
-    /// its kind; the answer tells.
+    /// Notes a producer that was made. It is chosen for HLS if `wants_hls` and it is the peer's first of its kind; the
+    /// answer tells.
     pub(super) fn add_producer(
         &mut self,
         peer: &PeerId,
-        transport: TransportId,
         mut producer: Producer,
         wants_hls: bool,
     ) -> Result<HlsState, Refusal> {
         self.room_for_producer(peer)?;
         let entry = self.peers.get_mut(peer).ok_or(Refusal::Gone)?;
-        if entry.send != Some(transport) {
+        if !entry.has_transport(producer.transport) {
             return Err(Refusal::Gone);
         }
         let taken =
             entry.producers.iter().any(|other| other.kind == producer.kind && other.hls != HlsState::Off);
         producer.hls = if wants_hls && !taken { HlsState::Chosen } else { HlsState::Off };
-        let hls = producer.hls;
-        self.producers.insert(producer.id, peer.clone());
+        let (id, hls) = (producer.id, producer.hls);
         entry.producers.push(producer);
+        self.note(id, peer);
         Ok(hls)
     }
 
@@ -268,32 +343,27 @@ impl Registry {
         let entry = self.peers.get_mut(peer)?;
         let at = entry.producers.iter().position(|candidate| candidate.id == producer)?;
         let removed = entry.producers.remove(at);
-        self.producers.remove(&producer);
-        let fed = |producer: &Producer| producer.hls != HlsState::Off;
-        let ends_hls = fed(&removed) && !entry.producers.iter().any(fed);
+        let ends_hls = removed.hls != HlsState::Off && !entry.feeds_hls();
+        self.forget([producer]);
         Some((removed, ends_hls, ends_hls && self.live.remove(peer)))
     }
 
     /// Whether the producer is still published.
     pub(super) fn has_producer(&self, producer: ProducerId) -> bool {
-        self.producers.contains_key(&producer)
+        self.producer(producer).is_some()
     }
 
     /// The producer and who publishes it.
-    pub(super) fn producer(&self, producer: ProducerId) -> Option<(&PeerId, &Producer)> {
-        let name = self.producers.get(&producer)?;
-        let entry = self.peers.get(name)?.producers.iter().find(|candidate| candidate.id == producer)?;
+    pub(super) fn producer(&self, producer: ProducerId) -> Option<(PeerId, &Producer)> {
+        let name = self.owner(producer)?;
+        let entry = self.peers.get(&name)?.producers.iter().find(|candidate| candidate.id == producer)?;
         Some((name, entry))
     }
 
     /// The peer's first producer of a kind.
     pub(super) fn producer_of_kind(&self, peer: &PeerId, kind: MediaKind) -> Option<ProducerId> {
-        self.peers
-            .get(peer)?
-            .producers
-            .iter()
-            .find(|producer| producer.kind == kind)
-            .map(|producer| producer.id)
+        let mut producers = self.peers.get(peer)?.producers.iter();
+        producers.find(|producer| producer.kind == kind).map(|producer| producer.id)
     }
 
     /// Notes that a producer is paused or not; true if that is a change.
@@ -302,10 +372,9 @@ impl Registry {
             .is_some_and(|entry| std::mem::replace(&mut entry.paused, paused) != paused)
     }
 
-    /// Everything that the others publish, with who does.
-    pub(super) fn producers_of_others(&self, peer: &PeerId) -> Vec<(PeerId, ProducerId)> {
-        let others = self.peers.iter().filter(|(name, _)| *name != peer);
-        others.flat_map(|(name, entry)| entry.producers.iter().map(|p| (name.clone(), p.id))).collect()
+    /// Everything that is published, with who does: a peer's own in the order in which it published them.
+    pub(super) fn producers(&self) -> impl Iterator<Item = (&PeerId, &Producer)> {
+        self.peers.iter().flat_map(|(name, entry)| entry.producers.iter().map(move |p| (name, p)))
     }
 
     /// Whether the peer may have one more consumer.
@@ -323,24 +392,26 @@ impl Registry {
     ) -> Result<(), Refusal> {
         self.room_for_consumer(peer)?;
         let entry = self.peers.get_mut(peer).ok_or(Refusal::Gone)?;
-        if entry.receive != Some(transport) {
+        if !entry.has_transport(transport) {
             return Err(Refusal::Gone);
         }
-        entry.consumers.insert(consumer);
-        self.consumers.insert(consumer, peer.clone());
+        entry.consumers.insert(consumer, transport);
+        self.note(consumer, peer);
         Ok(())
     }
 
     /// Takes a consumer out; tells whose it was.
     pub(super) fn remove_consumer(&mut self, consumer: ConsumerId) -> Option<PeerId> {
-        let name = self.consumers.remove(&consumer)?;
+        let name = self.owner(consumer)?;
+        self.forget([consumer]);
         self.peers.get_mut(&name)?.consumers.remove(&consumer);
         Some(name)
     }
 
-    /// Whose consumer this is.
-    pub(super) fn consumer_owner(&self, consumer: ConsumerId) -> Option<&PeerId> {
-        self.consumers.get(&consumer)
+    /// Whose thing this is, if it is in this room.
+    pub(super) fn owner(&self, thing: impl Into<Thing>) -> Option<PeerId> {
+        let owner = self.index.owner(&thing.into())?;
+        (owner.room == self.room).then_some(owner.peer)
     }
 
     /// Where to leave word for a peer.
@@ -350,34 +421,46 @@ impl Registry {
 
     /// Notes that a peer can be played over HLS; true if that is news and the peer still publishes.
     pub(super) fn set_live(&mut self, peer: &PeerId) -> bool {
-        let fed = |entry: &Peer| entry.producers.iter().any(|producer| producer.hls != HlsState::Off);
-        self.peers.get(peer).is_some_and(fed) && self.live.insert(peer.clone())
+        self.peers.get(peer).is_some_and(Peer::feeds_hls) && self.live.insert(peer.clone())
     }
 
     /// Who can be played over HLS.
-    pub(super) fn live(&self) -> Vec<PeerId> {
-        let mut live: Vec<PeerId> = self.live.iter().cloned().collect();
-        live.sort();
-        live
+    pub(super) fn live(&self) -> impl Iterator<Item = &PeerId> {
+        self.live.iter()
     }
 
     /// How many peers, producers, consumers and live peers there are.
     pub(super) fn counts(&self) -> [usize; 4] {
-        [self.peers.len(), self.producers.len(), self.consumers.len(), self.live.len()]
+        let sum = |count: fn(&Peer) -> usize| self.peers.values().map(count).sum();
+        [
+            self.peers.len(),
+            sum(|peer| peer.producers.len()),
+            sum(|peer| peer.consumers.len()),
+            self.live.len(),
+        ]
     }
 
     fn producer_mut(&mut self, producer: ProducerId) -> Option<&mut Producer> {
-        let name = self.producers.get(&producer)?;
-        self.peers.get_mut(name)?.producers.iter_mut().find(|candidate| candidate.id == producer)
+        let name = self.owner(producer)?;
+        self.peers.get_mut(&name)?.producers.iter_mut().find(|candidate| candidate.id == producer)
+    }
+
+    fn note(&self, thing: impl Into<Thing>, peer: &PeerId) -> bool {
+        self.index.insert(thing.into(), Owner { room: self.room, peer: peer.clone() })
+    }
+
+    fn forget<T: Into<Thing>>(&self, things: impl IntoIterator<Item = T>) {
+        things.into_iter().for_each(|thing| self.index.remove(&thing.into()));
     }
 }
 
 impl Peer {
-    fn slot(&mut self, direction: Direction) -> &mut Option<TransportId> {
-        match direction {
-            Direction::Send => &mut self.send,
-            Direction::Receive => &mut self.receive,
-        }
+    fn feeds_hls(&self) -> bool {
+        self.producers.iter().any(|producer| producer.hls != HlsState::Off)
+    }
+
+    fn has_transport(&self, transport: TransportId) -> bool {
+        self.transports.iter().any(|known| known.id == transport)
     }
 }
 

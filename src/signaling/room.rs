@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::ids::{ConsumerId, PeerId, ProducerId, TransportId};
-use crate::live::{Direction, Event, PeerEvent, ProducerRef, Room};
+use crate::live::{Direction, Event, PeerEvent, ProducerRef, RemoteProducer, Room, TransportRef};
 use crate::media::ortc;
 use wire::{Payload, incoming, outgoing};
 
@@ -134,7 +134,7 @@ pub(super) async fn handle(request: Request, room: &Room, peer: &PeerId) -> Resu
             answer(&wire::RouterRtpCapabilities { rtp_capabilities: room.rtp_capabilities() })
         }
         Request::CreateTransport(direction) => {
-            let made = room.create_transport(peer, direction).await.map_err(text)?;
+            let made = room.create_transport(peer, direction, true).await.map_err(text)?;
             answer(&wire::WebRtcTransport {
                 id: made.id,
                 ice_parameters: made.ice_parameters,
@@ -147,11 +147,13 @@ pub(super) async fn handle(request: Request, room: &Room, peer: &PeerId) -> Resu
             Ok(json!({ "connected": true }))
         }
         Request::Produce { kind, parameters, app_data } => {
-            let id = room.produce(peer, kind, parameters, app_data).await.map_err(text)?;
+            let id =
+                room.produce(peer, TransportRef::Newest, kind, parameters, app_data).await.map_err(text)?;
             answer(&wire::Produced { id })
         }
         Request::Consume { producer, capabilities } => {
-            let made = room.consume(peer, producer, capabilities).await.map_err(text)?;
+            let made =
+                room.consume(peer, TransportRef::Newest, producer, capabilities).await.map_err(text)?;
             answer(&wire::Consumed {
                 id: made.consumer.id,
                 producer_id: made.consumer.producer_id,
@@ -163,7 +165,8 @@ pub(super) async fn handle(request: Request, room: &Room, peer: &PeerId) -> Resu
             })
         }
         Request::GetProducers => {
-            let entry = |(peer_id, producer_id)| wire::RemoteProducer { peer_id, producer_id };
+            let entry =
+                |known: RemoteProducer| wire::RemoteProducer { peer_id: known.peer, producer_id: known.id };
             answer(&wire::Producers {
                 producers: room.producers_of_others(peer).into_iter().map(entry).collect(),
             })
@@ -206,7 +209,7 @@ pub(super) fn room_event(to: &PeerId, event: &Event) -> Option<Outgoing<Payload>
             name: outgoing::NEW_PRODUCER,
             payload: Payload::NewProducer { producer_id: *producer, producer_socket_id: peer.clone() },
         },
-        Event::ProducerClosed { peer, producer } => Outgoing {
+        Event::ProducerClosed { peer, producer, .. } => Outgoing {
             name: outgoing::PRODUCER_CLOSED,
             payload: Payload::ProducerClosed { producer_id: *producer, peer_id: peer.clone() },
         },
@@ -215,8 +218,8 @@ pub(super) fn room_event(to: &PeerId, event: &Event) -> Option<Outgoing<Payload>
         Event::PeerLeft(peer) => {
             Outgoing { name: outgoing::PEER_LEFT, payload: Payload::PeerLeft { peer_id: peer.clone() } }
         }
-        // Who is live over HLS is told on the web server's event stream.
-        Event::PeerLive(_) | Event::PeerOffAir(_) => return None,
+        // This dialect knows no names.
+        Event::PeerJoined { .. } | Event::PeerRenamed { .. } => return None,
     })
 }
 

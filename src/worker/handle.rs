@@ -289,6 +289,15 @@ impl RouterHandle {
         &self.rtp_capabilities
     }
 
+    /// Closes the router with everything in it.
+    ///
+    /// # Errors
+    /// Fails if it is closed already.
+    pub async fn close(&self) -> Result<(), RequestError<NotFound>> {
+        let router = self.id;
+        self.worker.call(move |turn| turn.core.close_router(turn.now, router)).await
+    }
+
     /// Makes a WebRTC transport.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
 use super::*;
+use crate::live::PeerInfo;
 
 const PRODUCER: &str = "0b2c4a5e-62a1-4f0e-9a5d-3f4f53a0b1c2";
 
@@ -139,9 +140,9 @@ fn room_events_read_as_the_dialect_says() {
         let expected = json!({"kind": "audio", "peerId": "a", "paused": false});
         assert_eq!(shown(to, &resumed), Some(("producerChange", expected)));
         assert_eq!(shown(to, &Event::PeerLeft(a.clone())), Some(("peerLeft", json!({"peerId": "a"}))));
-        assert_eq!(shown(to, &Event::PeerLive(a.clone())), None);
+        assert_eq!(shown(to, &Event::PeerJoined { peer: a.clone(), info: PeerInfo::default() }), None);
     }
-    let closed = Event::ProducerClosed { peer: a, producer };
+    let closed = Event::ProducerClosed { peer: a, producer, kind: MediaKind::Video };
     let expected = json!({"producerId": PRODUCER, "peerId": "a"});
     assert_eq!(shown("b", &closed), Some(("producerClosed", expected)));
 }
