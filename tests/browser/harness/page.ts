@@ -4,10 +4,12 @@
  * The steps and their order are those of the streaming-backend frontend: connect, capabilities, device, send and receive transport,
  * produce audio, then video, ask who else produces, consume each, resume.
  */
+import { ClockReader } from './clock';
 import { HlsViewer } from './hls-viewer';
 import { type ClientVersion, Participant, type PublishOptions } from './participant';
 
 const participants: Participant[] = [];
+const clocks: ClockReader[] = [];
 let viewer: HlsViewer | undefined;
 
 function participant(): Participant {
@@ -27,6 +29,12 @@ const harness = {
   },
   received: () => participant().received(),
   sent: () => participant().sent(),
+  /** From now on, the burned-in clocks of all videos on the page are read. */
+  readClocks(): void {
+    clocks.push(...[...document.querySelectorAll('video')].map((video) => new ClockReader(video)));
+  },
+  /** Glass to glass latencies since the last call, in milliseconds. */
+  takeLatencies: () => clocks.flatMap((clock) => clock.latencies.splice(0)),
   seen: () => participant().seen,
   setPaused: (kind: 'audio' | 'video', paused: boolean) => participant().setPaused(kind, paused),
   replaceVideo: (width: number, height: number) => participant().replaceVideo(width, height),

@@ -4,6 +4,7 @@
 import { Device, type types } from 'mediasoup-client';
 import { Device as DeviceOf318 } from 'mediasoup-client-3.18';
 import { io, type Socket } from 'socket.io-client';
+import { clockTrack, toneTrack } from './clock';
 
 /** Which `mediasoup-client` a participant is made of. */
 export type ClientVersion = 'newest' | '3.18';
@@ -12,6 +13,8 @@ export type ClientVersion = 'newest' | '3.18';
 export interface PublishOptions {
   audio?: boolean;
   video?: { width: number; height: number };
+  /** Sends a burned-in clock and a tone instead of the fake devices. */
+  clock?: boolean;
   /** MIME type of the video codec; without it mediasoup-client takes the router's first. */
   codec?: string;
   encodings?: types.RtpEncodingParameters[];
@@ -37,6 +40,8 @@ export interface Received {
   totalAudioEnergy: number;
   packetsReceived: number;
   packetsLost: number;
+  freezeCount: number;
+  totalFreezesDuration: number;
   srtpCipher: string | undefined;
 }
 
@@ -135,6 +140,8 @@ export class Participant {
           totalAudioEnergy: inbound?.['totalAudioEnergy'] ?? 0,
           packetsReceived: inbound?.['packetsReceived'] ?? 0,
           packetsLost: inbound?.['packetsLost'] ?? 0,
+          freezeCount: inbound?.['freezeCount'] ?? 0,
+          totalFreezesDuration: inbound?.['totalFreezesDuration'] ?? 0,
           srtpCipher: stats.find((entry) => entry.type === 'transport')?.['srtpCipher'],
         };
       }),
@@ -236,7 +243,13 @@ function refuse(event: string, answer: unknown): unknown {
   return answer;
 }
 
-async function capture({ audio, video }: PublishOptions): Promise<MediaStream> {
+async function capture({ audio, video, clock }: PublishOptions): Promise<MediaStream> {
+  if (clock) {
+    return new MediaStream([
+      ...(audio ? [toneTrack()] : []),
+      ...(video ? [clockTrack(video.width, video.height)] : []),
+    ]);
+  }
   return navigator.mediaDevices.getUserMedia({
     audio: audio ?? false,
     video: video ? { width: { exact: video.width }, height: { exact: video.height } } : false,

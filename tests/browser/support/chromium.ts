@@ -22,8 +22,8 @@ export function launchOptions(extra: string[] = []): LaunchOptions {
   return { executablePath: process.env['CHROMIUM'] ?? '/usr/bin/chromium', headless: true, args };
 }
 
-export function launchBrowser(extra: string[] = []): Promise<Browser> {
-  return chromium.launch(launchOptions(extra));
+export function launchBrowser(extra: string[] = [], executablePath?: string): Promise<Browser> {
+  return chromium.launch({ ...launchOptions(extra), ...(executablePath && { executablePath }) });
 }
 
 /** A browser whose process can be killed. */

@@ -12,12 +12,12 @@ export class HarnessServer {
   readonly url: string;
   readonly #server: Server;
 
-  private constructor(server: Server, port: number) {
+  private constructor(server: Server, ip: string, port: number) {
     this.#server = server;
-    this.url = `http://127.0.0.1:${port}/`;
+    this.url = `http://${ip}:${port}/`;
   }
 
-  static async start(): Promise<HarnessServer> {
+  static async start(ip = '127.0.0.1'): Promise<HarnessServer> {
     const bundled = await build({
       entryPoints: [fileURLToPath(new URL('../harness/page.ts', import.meta.url))],
       bundle: true,
@@ -36,10 +36,10 @@ export class HarnessServer {
       } else {
         response.writeHead(204).end();
       }
-    }).listen(0, '127.0.0.1');
+    }).listen(0, ip);
     await once(server, 'listening');
     const address = server.address();
-    return new HarnessServer(server, typeof address === 'object' && address ? address.port : 0);
+    return new HarnessServer(server, ip, typeof address === 'object' && address ? address.port : 0);
   }
 
   async stop(): Promise<void> {

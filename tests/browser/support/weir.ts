@@ -36,17 +36,17 @@ export class Weir {
   #process: ChildProcess | undefined;
   #log = '';
 
-  private constructor(httpPort: number, rtc: string, dataDir: string) {
-    this.#http = `127.0.0.1:${httpPort}`;
+  private constructor(http: string, rtc: string, dataDir: string) {
+    this.#http = http;
     this.#rtc = rtc;
     this.#dataDir = dataDir;
     this.url = `http://${this.#http}`;
   }
 
   /** Media goes over the address `rtcIp`; `0.0.0.0` stands for all that this machine has. */
-  static async start(rtcIp = '127.0.0.1'): Promise<Weir> {
+  static async start(rtcIp = '127.0.0.1', httpIp = '127.0.0.1'): Promise<Weir> {
     const dataDir = await mkdtemp(join(tmpdir(), 'weir-browser-'));
-    const weir = new Weir(await freeTcpPort(), `${rtcIp}:${await freeUdpPort()}`, dataDir);
+    const weir = new Weir(`${httpIp}:${await freeTcpPort()}`, `${rtcIp}:${await freeUdpPort()}`, dataDir);
     await weir.run();
     return weir;
   }
