@@ -8,6 +8,8 @@
 mod network;
 #[path = "../tests/simulation/peer.rs"]
 mod peer;
+#[path = "../tests/simulation/sctp_peer.rs"]
+mod sctp_peer;
 #[path = "../tests/simulation/world.rs"]
 mod world;
 

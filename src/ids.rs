@@ -56,6 +56,10 @@ uuid_id! {
     ProducerId,
     /// A consumer: one producer as it is forwarded to one transport.
     ConsumerId,
+    /// A data producer: one data channel that a peer sends on.
+    DataProducerId,
+    /// A data consumer: one data producer as it is forwarded to one transport.
+    DataConsumerId,
     /// A tap: one producer as it is handed to a reader inside the process.
     TapId,
 }

@@ -11,6 +11,8 @@ use tracing_subscriber::EnvFilter;
 use weir::app::App;
 use weir::config::{self, Cli, Command, Config};
 
+/// Whatever is set: below this level the SCTP stack logs every packet, and in it what people write to each other.
+const SCTP_LOG: &str = "dcsctp=error";
 /// The exit code after a second signal: what a shell reports for a process that Ctrl-C killed.
 const EXIT_INTERRUPTED: i32 = 130;
 
@@ -38,7 +40,7 @@ fn run() -> anyhow::Result<()> {
 #[tokio::main]
 async fn serve(config: Config) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(&config.log)?)
+        .with_env_filter(EnvFilter::try_new(&config.log)?.add_directive(SCTP_LOG.parse()?))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();

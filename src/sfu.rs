@@ -7,6 +7,7 @@ pub mod api;
 pub mod bandwidth;
 pub mod cache;
 pub mod consumer;
+pub mod data;
 pub mod dtls;
 mod forward;
 pub mod ice;
@@ -17,6 +18,7 @@ pub mod producer;
 pub mod receive;
 pub mod reports;
 pub mod rewrite;
+pub mod sctp;
 pub mod srtp;
 pub mod transport;
 pub mod tuple;
@@ -34,6 +36,7 @@ use crate::ids::{ConsumerId, ProducerId, RouterId, TapId, TransportId};
 use crate::media::ortc;
 use api::{CreateRouterError, CreateTransportError, Event, NotFound, TapOutput, WorkerStats};
 use consumer::{Consumer, Tap};
+use data::DataChannels;
 use dtls::Credentials;
 use producer::Producer;
 use transport::{Kind, Transport};
@@ -80,6 +83,7 @@ pub struct Worker {
     producers: Slab<Producer>,
     consumers: Slab<Consumer>,
     taps: Slab<Tap>,
+    data: DataChannels,
     transport_keys: HashMap<TransportId, usize>,
     producer_keys: HashMap<ProducerId, usize>,
     consumer_keys: HashMap<ConsumerId, usize>,
@@ -104,17 +108,24 @@ impl Worker {
     ///
     /// # Errors
     /// Fails if the crypto library can't make a certificate.
-    pub fn new(mut config: Config) -> anyhow::Result<Self> {
+    pub fn new(config: Config) -> anyhow::Result<Self> {
+        Ok(Self::with_credentials(config, Credentials::generate()?))
+    }
+
+    /// A worker that shows this certificate.
+    #[must_use]
+    pub fn with_credentials(mut config: Config, credentials: Credentials) -> Self {
         config.ice_consent_timeout =
             config.ice_consent_timeout.clamp(*CONSENT_TIMEOUTS.start(), *CONSENT_TIMEOUTS.end());
-        Ok(Self {
+        Self {
             config,
-            credentials: Credentials::generate()?,
+            credentials,
             routers: HashMap::new(),
             transports: Slab::new(),
             producers: Slab::new(),
             consumers: Slab::new(),
             taps: Slab::new(),
+            data: DataChannels::default(),
             transport_keys: HashMap::new(),
             producer_keys: HashMap::new(),
             consumer_keys: HashMap::new(),
@@ -129,7 +140,7 @@ impl Worker {
             events: VecDeque::new(),
             tapped: VecDeque::new(),
             stats: WorkerStats::default(),
-        })
+        }
     }
 
     /// Makes a router that offers `codecs`; its capabilities are what clients load their device with.
@@ -201,6 +212,8 @@ impl Worker {
             producers: self.producers.len(),
             consumers: self.consumers.len(),
             taps: self.taps.len(),
+            data_producers: self.data.producers(),
+            data_consumers: self.data.consumers(),
             ..self.stats
         }
     }
@@ -246,6 +259,7 @@ impl Worker {
             }
             transport.timer = None;
             self.handle_webrtc_timeout(now, key);
+            self.handle_sctp_timeout(now, key);
             self.ask_publisher(now, key);
             self.send_bandwidth_feedback(now, key);
             self.send_reports(now, key);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mediasoup_types::data_structures::{DtlsParameters, DtlsRole};
 use weir::media::ortc;
+use weir::sfu::api::WebRtcTransportOptions;
 use weir::sfu::dtls::{Credentials, Dtls};
 use weir::sfu::ice::{self, IceLite, MAX_TUPLES};
 use weir::sfu::{Config, Transmit, Tuple, Worker};
@@ -69,7 +70,8 @@ pub fn datagrams(data: &[u8]) {
     })
     .expect("a worker");
     let (router, _) = worker.create_router(&ortc::default_router_codecs()).expect("a router");
-    let transport = worker.create_webrtc_transport(router).expect("a transport");
+    let options = WebRtcTransportOptions { enable_sctp: true };
+    let transport = worker.create_webrtc_transport(router, &options).expect("a transport");
     let remote = DtlsParameters { role: DtlsRole::Client, fingerprints: vec![CREDENTIALS.fingerprint()] };
     worker.connect_transport(now, transport.id, remote).expect("connects once");
     let mut sent = Counter(0);

@@ -16,7 +16,9 @@ use super::registry::{Direction, HlsState, Limits, PeerInfo, Producer, Refusal, 
 use super::{Counts, EVENT_BACKLOG, MAX_DEVICE_BYTES, MAX_DISPLAY_NAME_CHARS, PEER_EVENT_BACKLOG, rooms};
 use crate::egress::{Egress, EgressEvent};
 use crate::ids::{ConsumerId, PeerId, ProducerId, RoomId, RouterId, TransportId};
-use crate::sfu::api::{self, ConsumerInfo, TransportCloseReason, WebRtcTransportInfo};
+use crate::sfu::api::{
+    self, ConsumerInfo, TransportCloseReason, WebRtcTransportInfo, WebRtcTransportOptions,
+};
 use crate::worker::{RouterHandle, WorkerEvent};
 
 /// A consumer that was made, and what its publisher says about the source.
@@ -225,7 +227,7 @@ impl Room {
         if !replaces {
             self.registry().room_for_transport(peer).map_err(transport_refusal)?;
         }
-        let info = self.inner.router.create_webrtc_transport().await?;
+        let info = self.inner.router.create_webrtc_transport(WebRtcTransportOptions::default()).await?;
         let added = self.registry().add_transport(peer, direction, info.id, replaces);
         match added {
             Ok(replaced) => {
@@ -468,6 +470,13 @@ impl Room {
                 let owner = self.registry().owner(consumer);
                 self.tell(owner, PeerEvent::ConsumerResumed(consumer)).await;
             }
+            // No room makes data channels.
+            api::Event::SctpStateChanged(..)
+            | api::Event::DataConsumerClosed(_)
+            | api::Event::DataConsumerPaused(_)
+            | api::Event::DataConsumerResumed(_)
+            | api::Event::DataConsumerBufferFull(_)
+            | api::Event::DataConsumerBufferedAmountLow(..) => {}
         }
     }
 

@@ -181,6 +181,13 @@ impl Rooms {
             api::Event::ConsumerClosed(id)
             | api::Event::ConsumerPaused(id)
             | api::Event::ConsumerResumed(id) => Thing::from(*id),
+            // No room makes data channels.
+            api::Event::SctpStateChanged(..)
+            | api::Event::DataConsumerClosed(_)
+            | api::Event::DataConsumerPaused(_)
+            | api::Event::DataConsumerResumed(_)
+            | api::Event::DataConsumerBufferFull(_)
+            | api::Event::DataConsumerBufferedAmountLow(..) => return,
         };
         match self.room_of(&about) {
             Some(room) => room.on_media_event(event).await,

@@ -3,12 +3,20 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use mediasoup_types::data_structures::{DtlsParameters, IceCandidate, IceParameters};
+use mediasoup_types::data_structures::{DtlsParameters, IceCandidate, IceParameters, SctpState};
 use mediasoup_types::rtp_parameters::{MediaKind, RtpCodecParameters, RtpParameters};
+use mediasoup_types::sctp_parameters::SctpParameters;
 use serde::Serialize;
 
-use crate::ids::{ConsumerId, ProducerId, TapId, TransportId};
+use crate::ids::{ConsumerId, DataConsumerId, ProducerId, TapId, TransportId};
 use crate::media::ortc::ProducerType;
+
+/// How a WebRTC transport is made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WebRtcTransportOptions {
+    /// Whether it carries data channels.
+    pub enable_sctp: bool,
+}
 
 /// What a client needs to build its end of a WebRTC transport (the answer to mediasoup's `createWebRtcTransport`).
 #[derive(Debug, Clone)]
@@ -21,6 +29,8 @@ pub struct WebRtcTransportInfo {
     pub ice_candidates: Vec<IceCandidate>,
     /// Weir's certificate fingerprints; the role is `auto`.
     pub dtls_parameters: DtlsParameters,
+    /// The SCTP association's parameters, if the transport carries data channels.
+    pub sctp_parameters: Option<SctpParameters>,
 }
 
 /// A producer that was made.
@@ -109,6 +119,19 @@ pub enum Event {
     ConsumerPaused(ConsumerId),
     /// A consumer's producer was resumed.
     ConsumerResumed(ConsumerId),
+    /// A transport's SCTP association has another state.
+    SctpStateChanged(TransportId, SctpState),
+    /// A data consumer ended because its data producer did.
+    DataConsumerClosed(DataConsumerId),
+    /// A data consumer's data producer was paused.
+    DataConsumerPaused(DataConsumerId),
+    /// A data consumer's data producer was resumed.
+    DataConsumerResumed(DataConsumerId),
+    /// A data consumer's peer is too slow: messages are dropped until [`Event::DataConsumerBufferedAmountLow`]
+    /// (mediasoup's `sctpsendbufferfull`, once instead of once per message).
+    DataConsumerBufferFull(DataConsumerId),
+    /// A data consumer that was full has drained to its threshold: so many bytes are left.
+    DataConsumerBufferedAmountLow(DataConsumerId, usize),
 }
 
 /// Why a transport ended by itself.
@@ -208,6 +231,10 @@ pub struct WorkerStats {
     pub consumers: usize,
     /// Taps now.
     pub taps: usize,
+    /// Data producers now.
+    pub data_producers: usize,
+    /// Data consumers now.
+    pub data_consumers: usize,
     /// Datagrams received.
     pub datagrams_received: u64,
     /// RTP packets received and accepted.
@@ -226,6 +253,14 @@ pub struct WorkerStats {
     pub dropped_unknown_ssrc: u64,
     /// Malformed RTP or RTCP inside valid SRTP.
     pub dropped_malformed: u64,
+    /// Data channel messages received.
+    pub messages_received: u64,
+    /// Data channel messages forwarded to data consumers.
+    pub messages_forwarded: u64,
+    /// Data channel messages that a data consumer was too slow for.
+    pub dropped_data: u64,
+    /// SCTP packets that were malformed or for a transport without SCTP, and messages of no data producer.
+    pub dropped_sctp: u64,
     /// Packets that a full tap lost.
     pub dropped_tap: u64,
     /// Datagrams that the socket did not take.
@@ -240,6 +275,8 @@ impl std::ops::AddAssign for WorkerStats {
         self.producers += other.producers;
         self.consumers += other.consumers;
         self.taps += other.taps;
+        self.data_producers += other.data_producers;
+        self.data_consumers += other.data_consumers;
         self.datagrams_received += other.datagrams_received;
         self.rtp_received += other.rtp_received;
         self.rtp_forwarded += other.rtp_forwarded;
@@ -249,6 +286,10 @@ impl std::ops::AddAssign for WorkerStats {
         self.dropped_srtp += other.dropped_srtp;
         self.dropped_unknown_ssrc += other.dropped_unknown_ssrc;
         self.dropped_malformed += other.dropped_malformed;
+        self.messages_received += other.messages_received;
+        self.messages_forwarded += other.messages_forwarded;
+        self.dropped_data += other.dropped_data;
+        self.dropped_sctp += other.dropped_sctp;
         self.dropped_tap += other.dropped_tap;
         self.dropped_send += other.dropped_send;
         self.key_frame_requests += other.key_frame_requests;

@@ -133,11 +133,12 @@ pub struct Dtls {
     state: State,
     held: VecDeque<BytesMut>,
     fingerprints: Vec<DtlsFingerprint>,
+    received: Vec<BytesMut>,
 }
 
 impl Default for Dtls {
     fn default() -> Self {
-        Self { state: State::New, held: VecDeque::new(), fingerprints: Vec::new() }
+        Self { state: State::New, held: VecDeque::new(), fingerprints: Vec::new(), received: Vec::new() }
     }
 }
 
@@ -203,7 +204,9 @@ impl Dtls {
                     endpoint.read(now, association(), None, BytesMut::from(datagram))
                 }));
                 match read {
-                    Ok(Ok(events)) => events.into_iter().find_map(|event| self.translate(&event, is_client)),
+                    Ok(Ok(events)) => events
+                        .into_iter()
+                        .fold(None, |first, event| first.or(self.translate(event, is_client))),
                     Ok(Err(Error::ErrAlertFatalOrClose)) => {
                         Some(self.fail("the peer sent a fatal alert".into()))
                     }
@@ -224,7 +227,7 @@ impl Dtls {
         }
     }
 
-    fn translate(&mut self, event: &EndpointEvent, is_client: bool) -> Option<DtlsEvent> {
+    fn translate(&mut self, event: EndpointEvent, is_client: bool) -> Option<DtlsEvent> {
         match event {
             EndpointEvent::HandshakeComplete => Some(match self.connected(is_client) {
                 Ok(event) => event,
@@ -233,6 +236,10 @@ impl Dtls {
             EndpointEvent::PeerClosed => {
                 self.state = State::Ended;
                 Some(DtlsEvent::Closed)
+            }
+            EndpointEvent::ApplicationData(data) => {
+                self.received.push(data);
+                None
             }
             _ => None,
         }
@@ -259,6 +266,21 @@ impl Dtls {
     fn fail(&mut self, reason: String) -> DtlsEvent {
         self.state = State::Ended;
         DtlsEvent::Failed(reason)
+    }
+
+    /// What the peer sent through the association since the last call: records of one datagram at most. A peer whose
+    /// certificate was not the signalled one is not heard.
+    pub fn take_received(&mut self) -> Vec<BytesMut> {
+        let received = std::mem::take(&mut self.received);
+        if matches!(self.state, State::Running { .. }) { received } else { Vec::new() }
+    }
+
+    /// Sends something through the association; before it is up, nothing.
+    pub fn write(&mut self, now: Instant, data: &[u8]) {
+        let State::Running { endpoint, .. } = &mut self.state else { return };
+        if let Err(error) = endpoint.write(now, association(), data) {
+            tracing::debug!(%error, "application data was not sent");
+        }
     }
 
     /// The next record to send.

@@ -342,6 +342,7 @@ impl Worker {
         if let Some(router) = self.routers.get_mut(&transport.router) {
             router.transports.retain(|known| *known != key);
         }
+        self.remove_data(now, transport.data);
         for producer in transport.producers {
             self.remove_producer(producer);
         }

@@ -7,6 +7,8 @@ use std::time::Instant;
 use crate::ids::{RouterId, TransportId};
 use crate::sfu::Tuple;
 use crate::sfu::bandwidth::Bandwidth;
+use crate::sfu::data::DataSide;
+use crate::sfu::sctp::Sctp;
 use crate::sfu::srtp::{Receiver, ReplayWindow, Sender};
 use crate::sfu::webrtc_transport::WebRtc;
 
@@ -55,6 +57,8 @@ pub struct Transport {
     pub producers: Vec<usize>,
     /// Its consumers (keys in the worker).
     pub consumers: Vec<usize>,
+    /// Its data channels.
+    pub data: DataSide,
     /// What the peer sends from.
     pub ssrcs: HashMap<u32, RemoteSsrc>,
     /// The SSRC that weir's own feedback comes from.
@@ -81,6 +85,7 @@ impl Transport {
             srtp: None,
             producers: Vec::new(),
             consumers: Vec::new(),
+            data: DataSide::default(),
             ssrcs: HashMap::new(),
             feedback_ssrc: rand::random(),
             next_mid: 0,
@@ -96,7 +101,8 @@ impl Transport {
         let kind = match &self.kind {
             Kind::WebRtc(webrtc) => webrtc.poll_timeout(),
         };
-        [kind, self.reports_due, self.bandwidth.poll_timeout()].into_iter().flatten().min()
+        let sctp = self.data.sctp.as_ref().and_then(Sctp::poll_timeout);
+        [kind, sctp, self.reports_due, self.bandwidth.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Where media can be sent now: the keys and the path. The same for all kinds, because it is asked per packet.

@@ -11,9 +11,11 @@ use super::{Config, Tuple, Worker, not_found, post};
 use crate::ids::{RouterId, TransportId};
 use crate::sfu::api::{
     ConnectTransportError, CreateTransportError, Event, NotFound, TransportCloseReason, WebRtcTransportInfo,
+    WebRtcTransportOptions,
 };
 use crate::sfu::dtls::{self, Dtls, DtlsEvent};
 use crate::sfu::ice::{self, Check, IceLite};
+use crate::sfu::sctp::Sctp;
 use crate::sfu::transport::Kind;
 use crate::sfu::{reports, srtp};
 
@@ -41,12 +43,16 @@ impl Worker {
     pub fn create_webrtc_transport(
         &mut self,
         router: RouterId,
+        options: &WebRtcTransportOptions,
     ) -> Result<WebRtcTransportInfo, CreateTransportError> {
         let ice = IceLite::new(self.config.ice_consent_timeout);
         let ufrag = ice.credentials().ufrag.clone();
         let ice_parameters = ice_parameters(&ice);
         let (key, id) = self.add_transport(router, Kind::WebRtc(WebRtc { ice, dtls: Dtls::default() }))?;
         self.ufrags.insert(ufrag, key);
+        if let Some(transport) = self.transports.get_mut(key).filter(|_| options.enable_sctp) {
+            transport.data.sctp = Some(Sctp::new(self.config.ntp_at.0));
+        }
         Ok(WebRtcTransportInfo {
             id,
             ice_parameters,
@@ -55,6 +61,7 @@ impl Worker {
                 role: DtlsRole::Auto,
                 fingerprints: vec![self.credentials.fingerprint()],
             },
+            sctp_parameters: options.enable_sctp.then(Sctp::parameters),
         })
     }
 
@@ -146,6 +153,7 @@ impl Worker {
             self.handle_dtls_event(now, key, event);
         }
         self.send_dtls(key);
+        self.take_application_data(now, key);
         self.set_timer(key);
     }
 
@@ -204,6 +212,7 @@ impl Worker {
                         let id = transport.id;
                         self.events.push_back(Event::TransportConnected(id));
                         self.start_consumers(now, key);
+                        self.start_sctp(now, key);
                     }
                     Err(error) => {
                         tracing::warn!(transport = %transport.id, %error, "SRTP could not be set up");
@@ -219,7 +228,14 @@ impl Worker {
         }
     }
 
-    fn send_dtls(&mut self, key: usize) {
+    /// Hands to SCTP what came through DTLS.
+    fn take_application_data(&mut self, now: Instant, key: usize) {
+        let Some(webrtc) = self.webrtc(key) else { return };
+        let packets = webrtc.dtls.take_received();
+        self.handle_sctp(now, key, packets);
+    }
+
+    pub(super) fn send_dtls(&mut self, key: usize) {
         let Some(transport) = self.transports.get_mut(key) else { return };
         let (Some(path), Kind::WebRtc(webrtc)) = (transport.path, &mut transport.kind) else { return };
         while let Some(record) = webrtc.dtls.poll_transmit() {

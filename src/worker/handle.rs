@@ -1,5 +1,7 @@
 //! The async handles: each request is a closure that runs on the worker's thread, and its answer comes back.
 
+mod data;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -21,8 +23,10 @@ use super::thread::{MAX_REQUESTS, Request, Turn, WorkerThread};
 use crate::ids::{ConsumerId, ProducerId, RouterId, TapId, TransportId};
 use crate::sfu::api::{
     ConnectTransportError, ConsumeError, ConsumerInfo, CreateRouterError, CreateTransportError, Event,
-    NotFound, ProduceError, ProducerInfo, TapInfo, TapOutput, WebRtcTransportInfo, WorkerStats,
+    NotFound, ProduceError, ProducerInfo, TapInfo, TapOutput, WebRtcTransportInfo, WebRtcTransportOptions,
+    WorkerStats,
 };
+use crate::sfu::dtls::Credentials;
 use crate::sfu::{self, Worker};
 
 /// Workers that one process may have.
@@ -116,18 +120,21 @@ impl WorkerHandle {
             .collect::<anyhow::Result<Vec<_>>>()?;
         let announced = if announced.is_empty() { listen::default_announced(listen) } else { announced };
         let candidates = listen::candidates(&addresses, &announced);
-        let core = Worker::new(sfu::Config {
+        let core_config = sfu::Config {
             announced_tcp: if config.tcp { candidates.clone() } else { Vec::new() },
             announced_udp: candidates.clone(),
             ice_consent_timeout: Duration::from_secs(config.ice_consent_timeout_secs),
             ntp_at: (Instant::now(), ntp_now()),
-        })?;
+        };
+        let credentials = Credentials::generate()?;
         let waker = Arc::new(Waker::new(poll.registry(), REQUESTS)?);
         let (requests, queue) = sync_channel(MAX_REQUESTS);
-        let thread = WorkerThread { core, poll, sockets, requests: queue, events };
         let port = addresses.first().map_or(0, SocketAddr::port);
-        let thread =
-            std::thread::Builder::new().name(format!("weir-worker-{port}")).spawn(move || thread.run())?;
+        // The core is made on its thread and stays there: SCTP associations can't be sent to another one.
+        let thread = std::thread::Builder::new().name(format!("weir-worker-{port}")).spawn(move || {
+            let core = Worker::with_credentials(core_config, credentials);
+            WorkerThread { core, poll, sockets, requests: queue, events }.run();
+        })?;
         Ok((Self { requests, waker, addresses, candidates }, thread))
     }
 
@@ -304,9 +311,10 @@ impl RouterHandle {
     /// See [`CreateTransportError`].
     pub async fn create_webrtc_transport(
         &self,
+        options: WebRtcTransportOptions,
     ) -> Result<WebRtcTransportInfo, RequestError<CreateTransportError>> {
         let router = self.id;
-        self.worker.call(move |turn| turn.core.create_webrtc_transport(router)).await
+        self.worker.call(move |turn| turn.core.create_webrtc_transport(router, &options)).await
     }
 
     /// Tells a transport the peer's DTLS parameters.

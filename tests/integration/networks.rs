@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use weir::sfu::api::WebRtcTransportOptions;
 
 use crate::support::core::Core;
 use crate::support::peer::{Camera, Consumer};
@@ -59,14 +60,18 @@ async fn a_call_goes_over_tcp_where_udp_is_blocked() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn tcp_candidates_come_after_udp_and_can_be_switched_off() -> Result<()> {
     let core = Core::start().await?;
-    let candidates = core.router.create_webrtc_transport().await?.ice_candidates;
+    let candidates =
+        core.router.create_webrtc_transport(WebRtcTransportOptions::default()).await?.ice_candidates;
     let [udp, tcp] = candidates.as_slice() else { anyhow::bail!("{candidates:?}") };
     assert_eq!(udp.port, tcp.port);
     assert!(udp.priority > tcp.priority);
     assert_eq!(serde_json::to_value(tcp)?["tcpType"], "passive");
 
     let core = Core::start_with(|config| config.tcp = false).await?;
-    assert_eq!(core.router.create_webrtc_transport().await?.ice_candidates.len(), 1);
+    assert_eq!(
+        core.router.create_webrtc_transport(WebRtcTransportOptions::default()).await?.ice_candidates.len(),
+        1
+    );
     assert!(TcpStream::connect(core.pool.addresses()[0]).await.is_err());
     Ok(())
 }
@@ -97,7 +102,8 @@ async fn every_listen_address_works_and_is_told() -> Result<()> {
         .map(|text| text.parse())
         .collect::<Result<_, _>>()?;
     let core = Core::start_with(|config| config.listen.clone_from(&listen)).await?;
-    let candidates = core.router.create_webrtc_transport().await?.ice_candidates;
+    let candidates =
+        core.router.create_webrtc_transport(WebRtcTransportOptions::default()).await?.ice_candidates;
     let told: Vec<&str> = candidates.iter().map(|candidate| candidate.address.as_str()).collect();
     assert_eq!(told, ["127.0.0.1", "127.0.0.2", "::1", "127.0.0.1", "127.0.0.2", "::1"]);
     let ports: BTreeSet<u16> = candidates.iter().map(|candidate| candidate.port).collect();

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
 
 mod bandwidth;
+mod data;
 mod network;
 mod paths;
 mod peer;
+mod sctp_peer;
 mod stories;
 mod world;

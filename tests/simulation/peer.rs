@@ -24,6 +24,8 @@ use weir::media::rtp::RtpView;
 use weir::sfu::api::WebRtcTransportInfo;
 use weir::sfu::srtp::{self, Receiver, Sender, Suite};
 
+use crate::sctp_peer::SctpPeer;
+
 const CHECK_INTERVAL: Duration = Duration::from_millis(2500);
 const NACK_INTERVAL: Duration = Duration::from_millis(40);
 const MAX_NACKS: u32 = 12;
@@ -104,6 +106,8 @@ pub(crate) struct Peer {
     /// Bitrates that the server allowed by REMB.
     pub(crate) allowed: Vec<u64>,
     pub(crate) now: Instant,
+    /// Its data channels, once it opened them.
+    pub(crate) sctp: Option<SctpPeer>,
 }
 
 fn association() -> SocketAddr {
@@ -161,6 +165,7 @@ impl Peer {
             wide_reported: Vec::new(),
             allowed: Vec::new(),
             now,
+            sctp: None,
         }
     }
 
@@ -199,7 +204,9 @@ impl Peer {
             return None;
         }
         let nacks = self.inboxes.values().flat_map(|inbox| inbox.missing.values().map(|(at, _)| *at)).min();
-        [Some(self.next_check), self.dtls.poll_timeout(&association()), nacks].into_iter().flatten().min()
+        let sctp = self.sctp.as_ref().and_then(SctpPeer::poll_timeout);
+        let dtls = self.dtls.poll_timeout(&association());
+        [Some(self.next_check), dtls, nacks, sctp].into_iter().flatten().min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
@@ -214,7 +221,8 @@ impl Peer {
         if self.dtls.poll_timeout(&association()).is_some_and(|due| due <= now) {
             self.dtls.handle_timeout(association(), now).unwrap();
         }
-        self.drain_dtls();
+        self.sctp.iter_mut().for_each(|sctp| sctp.handle_timeout(now));
+        self.drain_dtls(now);
         self.ask_again(now);
     }
 
@@ -293,6 +301,11 @@ impl Peer {
                 for event in events.unwrap_or_default() {
                     match event {
                         EndpointEvent::HandshakeComplete => self.export_keys(),
+                        EndpointEvent::ApplicationData(packet) => {
+                            self.sctp
+                                .iter_mut()
+                                .for_each(|sctp| sctp.handle_packet(now, packet.clone().freeze()));
+                        }
                         EndpointEvent::PeerClosed => self.closed_by_server = true,
                         _ => {}
                     }
@@ -307,10 +320,17 @@ impl Peer {
             }
             _ => {}
         }
-        self.drain_dtls();
+        self.drain_dtls(now);
     }
 
-    fn drain_dtls(&mut self) {
+    /// Sends something through DTLS.
+    pub(crate) fn send_application_data(&mut self, now: Instant, data: &[u8]) {
+        self.dtls.write(now, association(), data).unwrap();
+    }
+
+    fn drain_dtls(&mut self, now: Instant) {
+        let packets = self.sctp.iter_mut().flat_map(|sctp| sctp.outbox.drain(..)).collect::<Vec<_>>();
+        packets.iter().for_each(|packet| self.send_application_data(now, packet));
         while let Some(transmit) = self.dtls.poll_transmit() {
             self.outbox.push_back(transmit.message.to_vec());
         }

@@ -8,7 +8,7 @@ use weir::sfu::Tuple;
 use weir::sfu::api::{Event, TapOutput, TransportCloseReason};
 use weir::sfu::srtp::Suite;
 
-use crate::world::{CONSENT_TIMEOUT, Camera, GCM_LAST, World, film};
+use crate::world::{CONSENT_TIMEOUT, Camera, GCM_LAST, TRANSPORT, World, film};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -45,7 +45,7 @@ fn a_wrong_fingerprint_never_connects() {
     let mut world = World::new(4);
     let (honest, honestly) = world.join_as(DtlsRole::Client, &GCM_LAST);
     // The impostor's transport is connected with the fingerprint of somebody else.
-    let info = world.core.create_webrtc_transport(world.router).unwrap();
+    let info = world.core.create_webrtc_transport(world.router, &TRANSPORT).unwrap();
     let id = info.id;
     let address = "10.0.1.1:9999".parse().unwrap();
     let impostor = crate::peer::Peer::new(world.now, address, info, DtlsRole::Client, &GCM_LAST);
@@ -274,7 +274,7 @@ fn a_sender_report_tells_viewers_the_publishers_clock() {
 #[test]
 fn a_transport_that_is_not_used_yet_stays() {
     let mut world = World::new(13);
-    let idle = world.core.create_webrtc_transport(world.router).unwrap();
+    let idle = world.core.create_webrtc_transport(world.router, &TRANSPORT).unwrap();
     let (peer, transport) = world.join();
     world.run(10 * CONSENT_TIMEOUT);
     assert_eq!(world.events, [Event::TransportConnected(transport)], "neither ends: one is used, one is not");

@@ -9,12 +9,15 @@ use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile as Profile;
 use serde_json::json;
 use weir::ids::{RouterId, TransportId};
 use weir::media::ortc;
-use weir::sfu::api::{ConsumerInfo, Event, ProducerInfo, TapOutput, WebRtcTransportInfo};
+use weir::sfu::api::{
+    ConsumerInfo, Event, ProducerInfo, TapOutput, WebRtcTransportInfo, WebRtcTransportOptions,
+};
 use weir::sfu::{Config, Transmit, Tuple, Worker};
 
 use crate::network::Network;
 use crate::peer::{Peer, RTX, VP8, WIDE_SEQUENCE};
 
+pub(crate) const TRANSPORT: WebRtcTransportOptions = WebRtcTransportOptions { enable_sctp: true };
 pub(crate) const CONSENT_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) const GCM_LAST: [Profile; 2] =
     [Profile::Srtp_Aes128_Cm_Hmac_Sha1_80, Profile::Srtp_Aead_Aes_128_Gcm];
@@ -76,7 +79,7 @@ impl World {
 
     /// Makes a transport and a peer at its other end; the index of the peer is returned.
     pub(crate) fn join_as(&mut self, role: DtlsRole, profiles: &[Profile]) -> (usize, TransportId) {
-        let info: WebRtcTransportInfo = self.core.create_webrtc_transport(self.router).unwrap();
+        let info: WebRtcTransportInfo = self.core.create_webrtc_transport(self.router, &TRANSPORT).unwrap();
         let id = info.id;
         let address = SocketAddr::new(IpAddr::from([10, 0, 1, 1]), 10_000 + self.peers.len() as u16);
         let peer = Peer::new(self.now, address, info, role, profiles);

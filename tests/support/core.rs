@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use weir::ids::{ConsumerId, ProducerId, TransportId};
 use weir::media::ortc;
-use weir::sfu::api::{Event, WorkerStats};
+use weir::sfu::api::{Event, WebRtcTransportOptions, WorkerStats};
 use weir::worker::{Config, RouterHandle, WorkerPool};
 
 use super::PATIENCE;
@@ -74,7 +74,7 @@ impl Core {
 
     /// Makes a transport and the client's end of it.
     pub(crate) async fn prepare(&self, behaviour: Behaviour) -> Result<Prepared> {
-        let info = self.router.create_webrtc_transport().await?;
+        let info = self.router.create_webrtc_transport(WebRtcTransportOptions::default()).await?;
         let info = json!({
             "id": info.id, "iceParameters": info.ice_parameters, "iceCandidates": info.ice_candidates,
             "dtlsParameters": info.dtls_parameters,

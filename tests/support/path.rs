@@ -89,8 +89,11 @@ pub(crate) fn server_address(info: &Value, tcp: bool, index: usize) -> Result<So
     let candidates = info.pointer("/iceCandidates").and_then(Value::as_array).context("candidates")?;
     let has_protocol =
         |candidate: &&Value| candidate.get("protocol").and_then(Value::as_str) == Some(protocol);
-    let candidate =
-        candidates.iter().filter(has_protocol).nth(index).with_context(|| format!("no {protocol} candidate"))?;
+    let candidate = candidates
+        .iter()
+        .filter(has_protocol)
+        .nth(index)
+        .with_context(|| format!("no {protocol} candidate"))?;
     let ip = candidate.get("ip").or(candidate.get("address")).and_then(Value::as_str);
     let port = candidate.get("port").and_then(Value::as_u64).context("a port")?;
     Ok(SocketAddr::new(ip.context("an address")?.parse()?, u16::try_from(port)?))

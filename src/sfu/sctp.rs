@@ -1,0 +1,350 @@
+//! SCTP of one transport, which carries data channels (RFC 8831): an association inside DTLS (RFC 8261), by `dcsctp`,
+//! the stack that the authors of browsers' and mediasoup's SCTP wrote.
+//!
+//! What an association can hold is counted here and not there: a message costs its length and [`MESSAGE_OVERHEAD`]
+//! from [`Sctp::send`] until the peer has acknowledged it or it was given up, so a peer that acknowledges nothing, or
+//! is sent a million empty messages, holds no more memory than any other.
+
+mod filter;
+mod message;
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use dcsctp::api::{
+    DcSctpSocket as _, ErrorKind, LifecycleId, Message, Options, PpId, SendOptions, Socket, SocketEvent,
+    SocketTime, StreamId, ZERO_CHECKSUM_ALTERNATE_ERROR_DETECTION_METHOD_LOWER_LAYER_DTLS,
+};
+use mediasoup_types::data_structures::SctpState;
+use mediasoup_types::sctp_parameters::{SctpParameters, SctpStreamParameters};
+
+pub use message::DataMessage;
+
+/// The port that both sides of a data channel association use (RFC 8841 section 5.1 lets SDP say another; browsers
+/// don't).
+pub const PORT: u16 = 5000;
+/// Streams in each direction (mediasoup's default).
+pub const MAX_STREAMS: u16 = 1024;
+/// The longest message in bytes, in both directions (mediasoup's default, and what browsers announce).
+pub const MAX_MESSAGE_LEN: usize = 262_144;
+/// What one stream's messages may cost that the peer has not acknowledged yet; a message always fits into an empty
+/// stream.
+pub const MAX_STREAM_BUFFER_LEN: usize = 1_000_000;
+/// The same for all streams of an association together (mediasoup's default).
+pub const MAX_SEND_BUFFER_LEN: usize = 2_000_000;
+/// What the stack keeps of a message beside its bytes, roughly, in bytes.
+pub const MESSAGE_OVERHEAD: usize = 256;
+/// Bytes of incomplete messages that are kept: two of the longest ones.
+pub const RECEIVE_WINDOW_LEN: usize = 512 * 1024;
+
+/// What an association brought about.
+#[derive(Debug)]
+pub enum Output {
+    /// A packet for the peer.
+    Packet(Vec<u8>),
+    /// A packet of the peer was refused.
+    Refused,
+    /// The association has another state.
+    State(SctpState),
+    /// The peer closed its direction of these streams; of all, if the list is empty.
+    StreamsReset(Vec<u16>),
+    /// A stream that refused messages takes them again: this many bytes are left, no more than its threshold.
+    BufferedAmountLow(u16, usize),
+}
+
+/// Why a message was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The peer is too slow for the stream or for the association. `is_news` the first time, until
+    /// [`Output::BufferedAmountLow`].
+    #[error("the send buffer is full")]
+    BufferFull {
+        /// Whether the stream was not full before.
+        is_news: bool,
+    },
+    /// The message is longer than [`MAX_MESSAGE_LEN`].
+    #[error("the message has {0} bytes, {MAX_MESSAGE_LEN} are allowed")]
+    TooLong(usize),
+    /// The association has ended.
+    #[error("the SCTP association has ended")]
+    Ended,
+}
+
+/// What a stream's messages hold until they are acknowledged.
+#[derive(Debug, Default)]
+struct Stream {
+    bytes: usize,
+    messages: usize,
+    /// Set while messages are refused.
+    is_full: bool,
+    low_threshold: usize,
+}
+
+impl Stream {
+    fn cost(&self) -> usize {
+        self.bytes + self.messages * MESSAGE_OVERHEAD
+    }
+}
+
+/// One SCTP association.
+pub struct Sctp {
+    /// Nothing is left of it after a panic of the stack.
+    socket: Option<Box<Socket>>,
+    epoch: Instant,
+    state: SctpState,
+    streams: HashMap<u16, Stream>,
+    cost: usize,
+    /// How many of the streams are full.
+    full: usize,
+}
+
+impl Sctp {
+    /// An association that waits for its peer. Its clock counts from `epoch`, which no later time may precede.
+    #[must_use]
+    pub fn new(epoch: Instant) -> Self {
+        let socket = Some(Box::new(Socket::new("", &options())));
+        Self { socket, epoch, state: SctpState::New, streams: HashMap::new(), cost: 0, full: 0 }
+    }
+
+    /// What clients are told of it.
+    #[must_use]
+    pub fn parameters() -> SctpParameters {
+        SctpParameters {
+            port: PORT,
+            max_send_message_size: MAX_MESSAGE_LEN as u32,
+            max_receive_message_size: MAX_MESSAGE_LEN as u32,
+            send_buffer_size: MAX_SEND_BUFFER_LEN as u32,
+            per_stream_send_queue_limit: MAX_STREAM_BUFFER_LEN as u32,
+            max_receiver_window_buffer_size: RECEIVE_WINDOW_LEN as u32,
+            is_data_channel: true,
+            os: MAX_STREAMS,
+            mis: MAX_STREAMS,
+            max_message_size: MAX_MESSAGE_LEN as u32,
+        }
+    }
+
+    /// The association's state.
+    #[must_use]
+    pub fn state(&self) -> SctpState {
+        self.state
+    }
+
+    /// Begins an association unless it was begun. Both sides may do so at once (RFC 9260 section 5.2.1).
+    pub fn connect(&mut self, now: Instant) {
+        if self.state == SctpState::New {
+            self.state = SctpState::Connecting;
+            self.run(now, |socket| socket.connect());
+        }
+    }
+
+    /// Handles one packet of the peer.
+    pub fn handle_packet(&mut self, now: Instant, packet: &[u8]) {
+        if filter::is_acceptable(packet) {
+            self.run(now, |socket| socket.handle_input(packet));
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.run(now, |_| ());
+    }
+
+    /// When something is due next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = self.socket.as_ref()?.poll_timeout();
+        (due != SocketTime::infinite_future()).then(|| self.epoch + (due - SocketTime::zero()))
+    }
+
+    /// Sends a message on a stream. One that is not sent now waits for the peer to keep up.
+    ///
+    /// # Errors
+    /// Fails if the message is too long, too much waits already, or the association has ended.
+    pub fn send(
+        &mut self,
+        now: Instant,
+        parameters: &SctpStreamParameters,
+        message: &DataMessage,
+    ) -> Result<(), SendError> {
+        let (ppid, payload) = message.to_sctp();
+        let len = payload.len();
+        if len > MAX_MESSAGE_LEN {
+            return Err(SendError::TooLong(len));
+        }
+        if matches!(self.state, SctpState::Failed | SctpState::Closed) {
+            return Err(SendError::Ended);
+        }
+        let stream = self.streams.entry(parameters.stream_id).or_default();
+        let cost = len + MESSAGE_OVERHEAD;
+        let fits_stream = stream.messages == 0 || stream.cost() + cost <= MAX_STREAM_BUFFER_LEN;
+        if !fits_stream || self.cost + cost > MAX_SEND_BUFFER_LEN {
+            let is_news = !std::mem::replace(&mut stream.is_full, true);
+            self.full += usize::from(is_news);
+            return Err(SendError::BufferFull { is_news });
+        }
+        stream.bytes += len;
+        stream.messages += 1;
+        self.cost += cost;
+        let options = SendOptions {
+            unordered: !parameters.ordered,
+            lifetime: parameters.max_packet_life_time.map(|time| Duration::from_millis(time.into())),
+            max_retransmissions: parameters.max_retransmits,
+            lifecycle_id: lifecycle_id(parameters.stream_id, len),
+        };
+        let message = Message::new(StreamId(parameters.stream_id), PpId(ppid), payload);
+        match self.run(now, |socket| socket.send(message, &options)) {
+            Some(Ok(())) => Ok(()),
+            _ => Err(SendError::Ended),
+        }
+    }
+
+    /// Closes this side's direction of a stream (RFC 6525): what waits there is dropped, and the number can be used
+    /// for another channel.
+    pub fn reset_stream(&mut self, now: Instant, stream: u16) {
+        if let Some(Err(error)) = self.run(now, |socket| socket.reset_streams(&[StreamId(stream)])) {
+            tracing::debug!(stream, %error, "a stream was not reset");
+        }
+    }
+
+    /// Bytes of a stream that the peer has not acknowledged yet.
+    #[must_use]
+    pub fn buffered_amount(&self, stream: u16) -> usize {
+        self.streams.get(&stream).map_or(0, |stream| stream.bytes)
+    }
+
+    /// At how many bytes a stream that was full counts as drained.
+    pub fn set_buffered_amount_low_threshold(&mut self, stream: u16, threshold: usize) {
+        self.streams.entry(stream).or_default().low_threshold = threshold;
+    }
+
+    /// Forgets what a stream was used for.
+    pub fn forget_stream(&mut self, stream: u16) {
+        if let Some(stream) = self.streams.get_mut(&stream) {
+            self.full -= usize::from(stream.is_full);
+            *stream = Stream { bytes: stream.bytes, messages: stream.messages, ..Stream::default() };
+        }
+    }
+
+    /// The next message of the peer, and the stream that it came on. There is none in it if it is not one of a data
+    /// channel, or longer than was agreed.
+    pub fn poll_message(&mut self) -> Option<(u16, Option<DataMessage>)> {
+        let Message { stream_id, ppid, payload } = self.socket.as_mut()?.get_next_message()?;
+        Some((stream_id.0, DataMessage::from_sctp(ppid.0, payload)))
+    }
+
+    /// The next thing that the association brought about.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        loop {
+            let Some(socket) = &mut self.socket else {
+                // A stack that panicked is not asked again.
+                let has_failed = std::mem::replace(&mut self.state, SctpState::Failed) == SctpState::Failed;
+                return (!has_failed).then_some(Output::State(SctpState::Failed));
+            };
+            let Some(event) = socket.poll_event() else { return self.poll_drained() };
+            if let Some(output) = self.translate(event) {
+                return Some(output);
+            }
+        }
+    }
+
+    /// The next stream that was full and may be written to again.
+    fn poll_drained(&mut self) -> Option<Output> {
+        if self.full == 0 || self.cost > MAX_SEND_BUFFER_LEN / 2 {
+            return None;
+        }
+        let is_drained = |stream: &Stream| stream.is_full && stream.bytes <= stream.low_threshold;
+        let (number, stream) = self.streams.iter_mut().find(|(_, stream)| is_drained(stream))?;
+        stream.is_full = false;
+        self.full -= 1;
+        Some(Output::BufferedAmountLow(*number, stream.bytes))
+    }
+
+    fn translate(&mut self, event: SocketEvent) -> Option<Output> {
+        match event {
+            SocketEvent::SendPacket(packet) => Some(Output::Packet(packet)),
+            SocketEvent::OnConnected() => Some(self.change(SctpState::Connected)),
+            SocketEvent::OnClosed() => Some(self.end(SctpState::Closed)),
+            SocketEvent::OnAborted(kind, reason) => {
+                tracing::debug!(?kind, reason, "an SCTP association was aborted");
+                Some(self.end(SctpState::Failed))
+            }
+            SocketEvent::OnError(kind, reason) => {
+                tracing::trace!(?kind, reason, "SCTP");
+                (kind == ErrorKind::ParseFailed).then_some(Output::Refused)
+            }
+            SocketEvent::OnIncomingStreamReset(streams) => {
+                Some(Output::StreamsReset(streams.into_iter().map(|stream| stream.0).collect()))
+            }
+            SocketEvent::OnLifecycleEnd(id) => {
+                self.release(id);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn change(&mut self, state: SctpState) -> Output {
+        self.state = state;
+        Output::State(state)
+    }
+
+    /// The association is over. A peer may begin another one; nothing of this one is left for it.
+    fn end(&mut self, state: SctpState) -> Output {
+        self.socket = Some(Box::new(Socket::new("", &options())));
+        self.streams.clear();
+        (self.cost, self.full) = (0, 0);
+        self.change(state)
+    }
+
+    /// A message was acknowledged or given up.
+    fn release(&mut self, id: LifecycleId) {
+        let (number, len) = stream_and_len(id);
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        stream.bytes = stream.bytes.saturating_sub(len);
+        stream.messages = stream.messages.saturating_sub(1);
+        self.cost = self.cost.saturating_sub(len + MESSAGE_OVERHEAD);
+    }
+
+    /// Does something with the stack at a time. A panic in it ends this association alone.
+    fn run<T>(&mut self, now: Instant, f: impl FnOnce(&mut Socket) -> T) -> Option<T> {
+        let time = SocketTime::zero() + now.saturating_duration_since(self.epoch);
+        let socket = self.socket.as_mut()?;
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            socket.advance_time(time);
+            f(socket)
+        }));
+        if done.is_err() {
+            tracing::warn!("an SCTP association ended in a panic of its stack");
+            self.socket = None;
+        }
+        done.ok()
+    }
+}
+
+fn options() -> Options {
+    Options {
+        local_port: PORT,
+        remote_port: PORT,
+        announced_maximum_incoming_streams: MAX_STREAMS,
+        announced_maximum_outgoing_streams: MAX_STREAMS,
+        max_message_size: MAX_MESSAGE_LEN,
+        max_receiver_window_buffer_size: RECEIVE_WINDOW_LEN,
+        // `Sctp::send` is stricter.
+        max_send_buffer_size: usize::MAX,
+        per_stream_send_queue_limit: usize::MAX,
+        zero_checksum_alternate_error_detection_method:
+            ZERO_CHECKSUM_ALTERNATE_ERROR_DETECTION_METHOD_LOWER_LAYER_DTLS,
+        ..Options::default()
+    }
+}
+
+/// What the stack names a message by when it is done with it: its stream and length, with a bit that is always set
+/// because zero is no name.
+fn lifecycle_id(stream: u16, len: usize) -> Option<LifecycleId> {
+    LifecycleId::new(1 << 63 | u64::from(stream) << 32 | len as u64)
+}
+
+fn stream_and_len(id: LifecycleId) -> (u16, usize) {
+    ((id.value() >> 32) as u16, id.value() as u32 as usize)
+}
