@@ -14,6 +14,7 @@ pub mod ice;
 pub mod key_frames;
 pub mod lifecycle;
 pub mod nack;
+pub mod plain_transport;
 pub mod producer;
 pub mod receive;
 pub mod reports;
@@ -92,6 +93,9 @@ pub struct Worker {
     ufrags: HashMap<String, usize>,
     /// Transports by the paths that valid checks came on.
     paths: HashMap<(SocketId, SocketAddr), usize>,
+    /// Transports by the ports that belong to them alone, and ports whose transports have ended.
+    own_ports: HashMap<u32, usize>,
+    released_ports: VecDeque<u32>,
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     outbox: VecDeque<(Tuple, Vec<u8>)>,
     /// Producers with packets that wait to be forwarded, and when that is due at the latest.
@@ -132,6 +136,8 @@ impl Worker {
             tap_keys: HashMap::new(),
             ufrags: HashMap::new(),
             paths: HashMap::new(),
+            own_ports: HashMap::new(),
+            released_ports: VecDeque::new(),
             timers: BinaryHeap::new(),
             outbox: VecDeque::new(),
             pending: Vec::new(),

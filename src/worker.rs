@@ -5,6 +5,7 @@
 
 mod handle;
 mod listen;
+mod ports;
 mod sockets;
 mod tcp;
 mod thread;
@@ -12,3 +13,4 @@ mod udp;
 
 pub use handle::{Config, RequestError, RouterHandle, WorkerEvent, WorkerPool};
 pub use listen::MAX_LISTEN;
+pub use ports::{InvalidPortRange, PortRange};

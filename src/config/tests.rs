@@ -73,6 +73,7 @@ fn another(path: &str, default: &Value) -> (String, Value) {
         Value::String(text) => {
             let other = match path {
                 "log" => "debug".to_owned(),
+                "rtc.plain_ports" => "5000-5009".to_owned(),
                 _ if text.parse::<SocketAddr>().is_ok() => "127.0.0.1:4321".to_owned(),
                 _ => "other".to_owned(),
             };
@@ -178,6 +179,8 @@ fn a_value_that_does_not_fit_is_an_error_that_names_its_setting() {
         let error = with_file(&format!("[rtc]\nlisten = {listen}\n")).unwrap_err().to_string();
         assert!(error.contains("listen"), "{error}");
     }
+    let error = with_file("[rtc]\nplain_ports = \"9-8\"\n").unwrap_err().to_string();
+    assert!(error.contains("range of ports"), "{error}");
     for (name, text) in
         [("WEIR_HTTP_LISTEN", "nowhere"), ("WEIR_RTC_WORKERS", "two"), ("WEIR_HLS_ENABLED", "maybe")]
     {

@@ -109,7 +109,7 @@ pub struct TapPacket {
 /// What happened in the media core by itself, without being asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// ICE and DTLS are up: media can flow.
+    /// Path and keys are there (ICE and DTLS are up, or a plain transport's peer is known): media can flow.
     TransportConnected(TransportId),
     /// A transport ended by itself; its producers and consumers are gone with it.
     TransportClosed(TransportId, TransportCloseReason),
@@ -172,6 +172,9 @@ pub enum CreateTransportError {
     /// The worker is full.
     #[error("too many transports: the limit is {0}")]
     Full(usize),
+    /// A plain or pipe transport needs a UDP port of its own.
+    #[error("no UDP port of rtc.plain_ports is free")]
+    NoPort,
 }
 
 /// Why a transport could not be connected.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mediasoup_types::rtp_parameters::MediaKind;
 
-use super::{Tuple, Worker};
+use super::{SocketId, Tuple, Worker};
 use crate::media::rtcp::{self, Item};
 use crate::media::rtp::{self, RtpView};
 use crate::sfu::api::TapOutput;
@@ -24,6 +24,10 @@ impl Worker {
     /// Handles one datagram; it is decrypted in place.
     pub fn handle_datagram(&mut self, now: Instant, from: Tuple, datagram: &mut [u8]) {
         self.stats.datagrams_received += 1;
+        if let SocketId::Own(port) = from.socket {
+            self.handle_own_port(now, port, from, datagram);
+            return;
+        }
         let first = datagram.first().copied().unwrap_or(u8::MAX);
         if first <= 3 {
             self.handle_stun(now, from, datagram);
@@ -42,7 +46,7 @@ impl Worker {
         }
     }
 
-    fn handle_rtp(&mut self, now: Instant, key: usize, datagram: &mut [u8]) {
+    pub(super) fn handle_rtp(&mut self, now: Instant, key: usize, datagram: &mut [u8]) {
         let Some(transport) = self.transports.get_mut(key) else { return };
         let (Some((_, receiver)), Some((sequence, ssrc))) =
             (&mut transport.srtp, rtp::sequence_and_ssrc(datagram))
@@ -52,7 +56,7 @@ impl Worker {
         };
         let known = transport.ssrcs.get(&ssrc);
         let index = known.map_or(u64::from(sequence), |remote| remote.window.estimate(sequence));
-        let fresh = known.is_none_or(|remote| remote.window.check(index).is_ok());
+        let fresh = receiver.is_clear() || known.is_none_or(|remote| remote.window.check(index).is_ok());
         let Some(len) = fresh.then(|| receiver.unprotect_rtp(datagram, ssrc, index).ok()).flatten() else {
             self.stats.dropped_srtp += 1;
             return;
@@ -97,7 +101,7 @@ impl Worker {
 
     /// Finds the stream of an SSRC that is seen for the first time: by the signalled SSRCs, else by the MID and RID
     /// that the packet carries (RFC 8843 section 9.2, RFC 8852).
-    fn find_route(&mut self, producers: &[usize], view: &RtpView<'_>) -> Option<Route> {
+    pub(super) fn find_route(&mut self, producers: &[usize], view: &RtpView<'_>) -> Option<Route> {
         let ssrc = view.ssrc();
         for key in producers {
             let producer = self.producers.get_mut(*key)?;
@@ -153,7 +157,7 @@ impl Worker {
         self.flush_due = Some(self.flush_due.map_or(due, |earlier| earlier.min(due)));
     }
 
-    fn handle_rtcp(&mut self, now: Instant, key: usize, datagram: &mut [u8]) {
+    pub(super) fn handle_rtcp(&mut self, now: Instant, key: usize, datagram: &mut [u8]) {
         let Some(transport) = self.transports.get_mut(key) else { return };
         let opened = transport.srtp.as_mut().and_then(|(_, receiver)| receiver.unprotect_rtcp(datagram).ok());
         let Some(compound) = opened.and_then(|len| datagram.get(..len)) else {

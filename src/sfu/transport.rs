@@ -8,6 +8,7 @@ use crate::ids::{RouterId, TransportId};
 use crate::sfu::Tuple;
 use crate::sfu::bandwidth::Bandwidth;
 use crate::sfu::data::DataSide;
+use crate::sfu::plain_transport::Plain;
 use crate::sfu::sctp::Sctp;
 use crate::sfu::srtp::{Receiver, ReplayWindow, Sender};
 use crate::sfu::webrtc_transport::WebRtc;
@@ -39,6 +40,8 @@ pub struct RemoteSsrc {
 pub enum Kind {
     /// ICE and DTLS.
     WebRtc(WebRtc),
+    /// An address and keys that were told.
+    Plain(Plain),
 }
 
 /// A transport.
@@ -100,6 +103,7 @@ impl Transport {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let kind = match &self.kind {
             Kind::WebRtc(webrtc) => webrtc.poll_timeout(),
+            Kind::Plain(_) => None,
         };
         let sctp = self.data.sctp.as_ref().and_then(Sctp::poll_timeout);
         [kind, sctp, self.reports_due, self.bandwidth.poll_timeout()].into_iter().flatten().min()
@@ -109,6 +113,15 @@ impl Transport {
     #[inline]
     pub fn sending(&mut self) -> Option<(&mut Sender, Tuple)> {
         let tuple = self.path?;
+        self.srtp.as_mut().map(|(sender, _)| (sender, tuple))
+    }
+
+    /// Where RTCP can be sent now.
+    pub fn sending_rtcp(&mut self) -> Option<(&mut Sender, Tuple)> {
+        let tuple = match &self.kind {
+            Kind::Plain(plain) => plain.rtcp_path(self.path)?,
+            Kind::WebRtc(_) => self.path?,
+        };
         self.srtp.as_mut().map(|(sender, _)| (sender, tuple))
     }
 

@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 pub enum SocketId {
     /// The UDP socket of a listen address, which all WebRTC transports share.
     Shared(u8),
+    /// A UDP port of one transport alone. A number is not given out again while the port is open.
+    Own(u32),
     /// A TCP connection of a client. A number is not given out again while the connection may still be known.
     Tcp(u32),
 }

@@ -108,6 +108,7 @@ impl Worker {
     pub(super) fn webrtc(&mut self, key: usize) -> Option<&mut WebRtc> {
         match &mut self.transports.get_mut(key)?.kind {
             Kind::WebRtc(webrtc) => Some(webrtc),
+            Kind::Plain(_) => None,
         }
     }
 
@@ -121,7 +122,7 @@ impl Worker {
             self.stats.dropped_stun += 1;
             return;
         };
-        let Kind::WebRtc(webrtc) = &mut transport.kind;
+        let Kind::WebRtc(webrtc) = &mut transport.kind else { return };
         let crypto = self.credentials.provider().crypto();
         let outcome = webrtc.ice.handle_request(now, crypto, from, &ufrag, request);
         let is_first = std::mem::replace(&mut transport.path, webrtc.ice.selected()).is_none();
@@ -146,7 +147,7 @@ impl Worker {
 
     pub(super) fn handle_dtls(&mut self, now: Instant, key: usize, datagram: &[u8]) {
         let Some(transport) = self.transports.get_mut(key) else { return };
-        let Kind::WebRtc(webrtc) = &mut transport.kind;
+        let Kind::WebRtc(webrtc) = &mut transport.kind else { return };
         if let Some(event) = webrtc.dtls.handle_datagram(now, &self.credentials, datagram) {
             // What DTLS still has to say (its last flight) goes out before the event is acted on.
             self.send_dtls(key);
@@ -168,7 +169,7 @@ impl Worker {
     pub fn handle_closed_path(&mut self, path: &Tuple) {
         let Some(key) = self.paths.remove(&path.key()) else { return };
         let Some(transport) = self.transports.get_mut(key) else { return };
-        let Kind::WebRtc(webrtc) = &mut transport.kind;
+        let Kind::WebRtc(webrtc) = &mut transport.kind else { return };
         webrtc.ice.forget(path);
         transport.path = webrtc.ice.selected();
     }
@@ -192,7 +193,7 @@ impl Worker {
         else {
             return;
         };
-        let Kind::WebRtc(webrtc) = &mut transport.kind;
+        let Kind::WebRtc(webrtc) = &mut transport.kind else { return };
         if let Some(event) = webrtc.dtls.advance(now, &self.credentials) {
             self.handle_dtls_event(now, key, event);
         }
@@ -249,7 +250,7 @@ impl Worker {
         webrtc.dtls.close(now);
         self.send_dtls(key);
         let Some(transport) = self.transports.get(key) else { return };
-        let Kind::WebRtc(webrtc) = &transport.kind;
+        let Kind::WebRtc(webrtc) = &transport.kind else { return };
         for ufrag in webrtc.ice.ufrags() {
             self.ufrags.remove(ufrag);
         }

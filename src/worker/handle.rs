@@ -2,6 +2,8 @@
 
 mod data;
 
+mod plain;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::listen;
+use super::ports::{PortRange, Ports};
 use super::sockets::{REQUESTS, Sockets};
 use super::thread::{MAX_REQUESTS, Request, Turn, WorkerThread};
 use crate::ids::{ConsumerId, ProducerId, RouterId, TapId, TransportId};
@@ -49,6 +52,8 @@ pub struct Config {
     pub announce: Vec<String>,
     /// Whether clients may use TCP, on the same port numbers as UDP.
     pub tcp: bool,
+    /// The UDP ports of plain and pipe transports, each of which needs one or two of its own.
+    pub plain_ports: PortRange,
     /// How many workers (threads) there are.
     pub workers: usize,
     /// How long a transport lives without a valid ICE check, in seconds (RFC 7675).
@@ -61,6 +66,7 @@ impl Default for Config {
             listen: vec![SocketAddr::from(([0, 0, 0, 0], 40000))],
             announce: Vec::new(),
             tcp: true,
+            plain_ports: PortRange::default(),
             workers: 1,
             ice_consent_timeout_secs: 25,
         }
@@ -110,15 +116,16 @@ impl WorkerHandle {
         listen: &[SocketAddr],
         events: mpsc::Sender<Event>,
     ) -> anyhow::Result<(Self, JoinHandle<()>)> {
-        let poll = Poll::new()?;
-        let sockets = Sockets::bind(poll.registry().try_clone()?, listen, config.tcp)?;
-        let addresses = sockets.local_addrs()?;
         let announced = config
             .announce
             .iter()
             .map(|text| text.parse::<IpAddr>().with_context(|| format!("{text:?} is no IP address")))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let announced = if announced.is_empty() { listen::default_announced(listen) } else { announced };
+        let poll = Poll::new()?;
+        let ports = Ports::new(config.plain_ports, listen, &announced);
+        let sockets = Sockets::bind(poll.registry().try_clone()?, listen, config.tcp, ports)?;
+        let addresses = sockets.local_addrs()?;
         let candidates = listen::candidates(&addresses, &announced);
         let core_config = sfu::Config {
             announced_tcp: if config.tcp { candidates.clone() } else { Vec::new() },

@@ -1,7 +1,7 @@
 //! Everything that one worker's thread reads from and writes to, by the names that the core knows it by.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -9,8 +9,10 @@ use mio::event::Event;
 use mio::{Interest, Registry, Token};
 
 use super::listen;
+use super::ports::Ports;
 use super::tcp::{self, Tcp};
 use super::udp::{Buffers, Udp};
+use crate::sfu::plain_transport::OwnPort;
 use crate::sfu::{SocketId, Transmit, Tuple, Worker};
 
 /// The wake-up that announces requests.
@@ -24,6 +26,7 @@ enum Source {
     Shared(usize),
     Listener(usize),
     Tcp(u32),
+    Own(u32),
 }
 
 impl Source {
@@ -33,6 +36,7 @@ impl Source {
             Self::Shared(index) => Token((index + 1) << 2),
             Self::Listener(index) => Token(index << 2 | 1),
             Self::Tcp(id) => Token((*id as usize) << 2 | 2),
+            Self::Own(id) => Token((*id as usize) << 2 | 3),
         }
     }
 
@@ -42,7 +46,8 @@ impl Source {
             0 if number == 0 => Self::Requests,
             0 => Self::Shared(number - 1),
             1 => Self::Listener(number),
-            _ => Self::Tcp(u32::try_from(number).unwrap_or(u32::MAX)),
+            2 => Self::Tcp(u32::try_from(number).unwrap_or(u32::MAX)),
+            _ => Self::Own(u32::try_from(number).unwrap_or(u32::MAX)),
         }
     }
 }
@@ -57,13 +62,20 @@ pub(super) struct Sockets {
     registry: Registry,
     shared: Vec<Shared>,
     tcp: Tcp,
+    ports: Ports,
     buffers: Buffers,
     dropped: u64,
 }
 
 impl Sockets {
     /// Binds UDP and, if `with_tcp`, TCP to each of `addresses`, and polls them with `registry`.
-    pub(super) fn bind(registry: Registry, addresses: &[SocketAddr], with_tcp: bool) -> anyhow::Result<Self> {
+    /// Further ports are opened in `ports`.
+    pub(super) fn bind(
+        registry: Registry,
+        addresses: &[SocketAddr],
+        with_tcp: bool,
+        ports: Ports,
+    ) -> anyhow::Result<Self> {
         let only_v6 = addresses.iter().any(SocketAddr::is_ipv4);
         let mut shared = Vec::with_capacity(addresses.len());
         let mut tcp = Tcp::default();
@@ -74,7 +86,7 @@ impl Sockets {
             shared.push(Shared { udp, is_readable: true });
         }
         tcp.register(&registry, |index| Source::Listener(index).token())?;
-        Ok(Self { registry, shared, tcp, buffers: Buffers::default(), dropped: 0 })
+        Ok(Self { registry, shared, tcp, ports, buffers: Buffers::default(), dropped: 0 })
     }
 
     /// The bound addresses, in the order of the listen addresses.
@@ -92,6 +104,7 @@ impl Sockets {
                 }
             }
             Source::Listener(index) => self.tcp.note_acceptable(index),
+            Source::Own(id) => self.ports.note_readable(id),
             Source::Tcp(id) => {
                 if event.is_writable() {
                     self.tcp.note_writable(id);
@@ -105,7 +118,7 @@ impl Sockets {
 
     /// Whether something can be read without waiting.
     pub(super) fn is_readable(&self) -> bool {
-        self.shared.iter().any(|shared| shared.is_readable) || self.tcp.is_ready()
+        self.shared.iter().any(|shared| shared.is_readable) || self.tcp.is_ready() || self.ports.is_ready()
     }
 
     /// Reads one batch from each socket that has one into the core.
@@ -118,6 +131,7 @@ impl Sockets {
                 });
             }
         }
+        self.ports.receive(now, &mut self.buffers, core);
         if self.tcp.is_ready() {
             let token = |id| Source::Tcp(id).token();
             self.tcp.accept(now, &self.registry, token, |path| core.has_path(&tuple(path)));
@@ -125,12 +139,25 @@ impl Sockets {
         }
     }
 
-    /// Closes TCP connections that nobody uses, and tells the core which ones are gone.
+    /// Closes ports whose transports have ended and TCP connections that nobody uses, and tells the core which ones are gone.
     pub(super) fn handle_timeout(&mut self, now: Instant, core: &mut Worker) {
         self.tcp.handle_timeout(now, |path| core.has_path(&tuple(path)));
+        while let Some(port) = core.poll_released_port() {
+            self.close_port(port);
+        }
         while let Some(path) = self.tcp.poll_closed() {
             core.handle_closed_path(&tuple(&path));
         }
+    }
+
+    /// Opens a UDP port for one transport; `None` if none is free.
+    pub(super) fn open_port(&mut self, listen_ip: Option<IpAddr>) -> Option<OwnPort> {
+        self.ports.open(listen_ip, &self.registry, |id| Source::Own(id).token())
+    }
+
+    /// Closes a port of a transport.
+    pub(super) fn close_port(&mut self, id: u32) {
+        self.ports.close(id);
     }
 
     /// How many datagrams were not sent since the last call.
@@ -177,6 +204,7 @@ impl Transmit for Sockets {
                 .shared
                 .get(usize::from(index))
                 .map_or(0, |shared| shared.udp.send(to.remote, to.local, contents, segment_size)),
+            SocketId::Own(id) => self.ports.send(id, to.remote, contents, segment_size),
             SocketId::Tcp(id) => self.tcp.send(id, contents, segment_size),
         };
     }

@@ -36,6 +36,7 @@ pub(super) enum Request {
 pub(super) struct Turn<'a> {
     pub(super) now: Instant,
     pub(super) core: &'a mut Worker,
+    pub(super) sockets: &'a mut Sockets,
     pub(super) taps: &'a mut HashMap<TapId, mpsc::Sender<TapOutput>>,
 }
 
@@ -87,7 +88,10 @@ impl WorkerThread {
     fn handle_requests(&mut self, taps: &mut HashMap<TapId, mpsc::Sender<TapOutput>>) -> bool {
         for _ in 0..MAX_REQUESTS {
             match self.requests.try_recv() {
-                Ok(Request::Run(run)) => run(&mut Turn { now: Instant::now(), core: &mut self.core, taps }),
+                Ok(Request::Run(run)) => {
+                    let (core, sockets) = (&mut self.core, &mut self.sockets);
+                    run(&mut Turn { now: Instant::now(), core, sockets, taps });
+                }
                 Ok(Request::Stop) | Err(TryRecvError::Disconnected) => {
                     self.core.close(Instant::now());
                     return true;

@@ -7,6 +7,7 @@ mod data;
 mod network;
 mod paths;
 mod peer;
+mod plain;
 mod sctp_peer;
 mod stories;
 mod world;

@@ -76,7 +76,7 @@ impl Worker {
 
     fn send_sctp_packet(&mut self, now: Instant, key: usize, packet: &[u8]) {
         let Some(transport) = self.transports.get_mut(key) else { return };
-        let Kind::WebRtc(webrtc) = &mut transport.kind;
+        let Kind::WebRtc(webrtc) = &mut transport.kind else { return };
         webrtc.dtls.write(now, packet);
         self.send_dtls(key);
     }
