@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use weir::media::codec::Frame;
 use weir::media::rtp::extend_sequence;
 use weir::sfu::cache::{CachedPacket, PacketCache};
 use weir::sfu::nack::{Gap, MAX_ATTEMPTS, MAX_MISSING, NackGenerator, RETRY_INTERVAL};
@@ -17,7 +18,8 @@ pub(super) fn packet(sequence: u64, arrival: Instant) -> CachedPacket {
         sequence,
         timestamp: 0,
         marker: false,
-        starts_key_frame: false,
+        frame: Frame::WHOLE,
+        behind: 0,
         audio_level: None,
         video_orientation: None,
         arrival,

@@ -470,13 +470,8 @@ impl Room {
                 let owner = self.registry().owner(consumer);
                 self.tell(owner, PeerEvent::ConsumerResumed(consumer)).await;
             }
-            // No room makes data channels.
-            api::Event::SctpStateChanged(..)
-            | api::Event::DataConsumerClosed(_)
-            | api::Event::DataConsumerPaused(_)
-            | api::Event::DataConsumerResumed(_)
-            | api::Event::DataConsumerBufferFull(_)
-            | api::Event::DataConsumerBufferedAmountLow(..) => {}
+            // No room makes data channels, and none tells of layers and scores.
+            other => debug!(event = ?other, "nobody is told"),
         }
     }
 

@@ -180,7 +180,10 @@ impl Rooms {
             api::Event::TransportConnected(id) | api::Event::TransportClosed(id, _) => Thing::from(*id),
             api::Event::ConsumerClosed(id)
             | api::Event::ConsumerPaused(id)
-            | api::Event::ConsumerResumed(id) => Thing::from(*id),
+            | api::Event::ConsumerResumed(id)
+            | api::Event::ConsumerLayersChanged { consumer: id, .. }
+            | api::Event::ConsumerScore { consumer: id, .. } => Thing::from(*id),
+            api::Event::ProducerScore { producer, .. } => Thing::from(*producer),
             // No room makes data channels.
             api::Event::SctpStateChanged(..)
             | api::Event::DataConsumerClosed(_)

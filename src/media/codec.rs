@@ -1,9 +1,42 @@
-//! What the first bytes of a codec's RTP payload say about the frame that they belong to.
+//! What the first bytes of a codec's RTP payload, and the header extensions around it, say about the frame that they
+//! belong to: its layers, who needs it, where a viewer can begin with it, and the picture numbers that it carries.
 //!
 //! Only payload headers are read, never pictures, and a payload that is too short or malformed is simply no key
-//! frame.
+//! frame. Nothing is allocated.
+
+pub mod dependency;
+mod frame;
+mod h264;
+mod vp8;
+mod vp9;
 
 use mediasoup_types::rtp_parameters::{MimeType, MimeTypeVideo};
+
+pub use dependency::{Descriptor as DependencyDescriptor, Structure as DependencyStructure};
+pub use frame::{
+    DecodeTargets, Frame, Layers, MAX_SPATIAL_LAYERS, MAX_TEMPORAL_LAYERS, PictureId, Renumbering,
+};
+pub use h264::H264Start;
+
+/// What one video packet says about its frame. `is_k_svc` tells that the stream's spatial layers are predicted from
+/// each other at key frames only (the `_KEY` scalability modes).
+#[must_use]
+pub fn frame(mime_type: MimeType, payload: &[u8], is_k_svc: bool) -> Frame {
+    let parsed = match mime_type {
+        MimeType::Video(MimeTypeVideo::Vp8) => vp8::Descriptor::parse(payload).map(Frame::from),
+        MimeType::Video(MimeTypeVideo::Vp9) => {
+            vp9::Descriptor::parse(payload).map(|descriptor| descriptor.frame(is_k_svc))
+        }
+        MimeType::Video(MimeTypeVideo::H264) => {
+            Some(Frame { starts_key_frame: h264::start(payload) != H264Start::None, ..Frame::WHOLE })
+        }
+        MimeType::Video(MimeTypeVideo::AV1) => {
+            Some(Frame { starts_key_frame: av1_key_frame(payload), ..Frame::WHOLE })
+        }
+        _ => None,
+    };
+    parsed.unwrap_or(Frame::WHOLE)
+}
 
 /// Whether an RTP payload starts a key frame: a decoder that gets this packet and all after it shows a picture.
 ///
@@ -11,100 +44,20 @@ use mediasoup_types::rtp_parameters::{MimeType, MimeTypeVideo};
 /// Codecs without key frames and codecs that weir does not forward give `false`.
 #[must_use]
 pub fn is_key_frame(mime_type: MimeType, payload: &[u8]) -> bool {
-    match mime_type {
-        MimeType::Video(MimeTypeVideo::Vp8) => vp8_key_frame(payload).unwrap_or(false),
-        MimeType::Video(MimeTypeVideo::Vp9) => vp9_key_frame(payload).unwrap_or(false),
-        MimeType::Video(MimeTypeVideo::H264) => h264_key_frame(payload).unwrap_or(false),
-        _ => false,
-    }
+    frame(mime_type, payload, false).starts_key_frame
 }
 
-/// RFC 7741 section 4: the descriptor says whether this is the first partition's start, the bit after it whether the
-/// frame is a key frame.
-fn vp8_key_frame(payload: &[u8]) -> Option<bool> {
-    const EXTENDED: u8 = 0x80;
-    const START_OF_PARTITION: u8 = 0x10;
-    const PARTITION: u8 = 0x07;
-    const PICTURE_ID: u8 = 0x80;
-    const TL0_PICTURE_INDEX: u8 = 0x40;
-    const TEMPORAL_LAYER_OR_KEY_INDEX: u8 = 0x30;
-    const LONG_PICTURE_ID: u8 = 0x80;
-    const INTER_FRAME: u8 = 0x01;
-
-    let (descriptor, mut rest) = payload.split_first()?;
-    if descriptor & START_OF_PARTITION == 0 || descriptor & PARTITION != 0 {
-        return Some(false);
-    }
-    if descriptor & EXTENDED != 0 {
-        let (flags, after) = rest.split_first()?;
-        rest = after;
-        if flags & PICTURE_ID != 0 {
-            let long = rest.first()? & LONG_PICTURE_ID != 0;
-            rest = rest.get(if long { 2 } else { 1 }..)?;
-        }
-        if flags & TL0_PICTURE_INDEX != 0 {
-            rest = rest.get(1..)?;
-        }
-        if flags & TEMPORAL_LAYER_OR_KEY_INDEX != 0 {
-            rest = rest.get(1..)?;
-        }
-    }
-    Some(rest.first()? & INTER_FRAME == 0)
+/// Whether a packet is the first of a key frame's parameter sets, of its slices, or neither (H.264 only).
+#[must_use]
+pub fn h264_start(payload: &[u8]) -> H264Start {
+    h264::start(payload)
 }
 
-/// RFC 9628 section 4.2: the start of a frame of the lowest spatial layer that is not predicted from another picture.
-fn vp9_key_frame(payload: &[u8]) -> Option<bool> {
-    const PICTURE_ID: u8 = 0x80;
-    const INTER_PREDICTED: u8 = 0x40;
-    const LAYERS: u8 = 0x20;
-    const START_OF_FRAME: u8 = 0x08;
-    const LONG_PICTURE_ID: u8 = 0x80;
-    const SPATIAL_LAYER: u8 = 0x0e;
-
-    let (descriptor, mut rest) = payload.split_first()?;
-    if descriptor & INTER_PREDICTED != 0 || descriptor & START_OF_FRAME == 0 {
-        return Some(false);
-    }
-    if descriptor & PICTURE_ID != 0 {
-        let long = rest.first()? & LONG_PICTURE_ID != 0;
-        rest = rest.get(if long { 2 } else { 1 }..)?;
-    }
-    let lowest = descriptor & LAYERS == 0 || rest.first()? & SPATIAL_LAYER == 0;
-    // A descriptor without a frame behind it starts nothing.
-    Some(lowest && !rest.is_empty())
-}
-
-/// RFC 6184 section 5: an IDR slice or a sequence parameter set, alone, aggregated (STAP-A) or as the first fragment
-/// (FU-A).
-fn h264_key_frame(payload: &[u8]) -> Option<bool> {
-    const NAL_TYPE: u8 = 0x1f;
-    const STAP_A: u8 = 24;
-    const FU_A: u8 = 28;
-    const FU_START: u8 = 0x80;
-
-    let starts_key_frame = |header: u8| {
-        const IDR: u8 = 5;
-        const SPS: u8 = 7;
-        matches!(header & NAL_TYPE, IDR | SPS)
-    };
-    let (header, mut rest) = payload.split_first()?;
-    match header & NAL_TYPE {
-        STAP_A => {
-            while let Some((size, units)) = rest.split_first_chunk::<2>() {
-                let unit = units.get(..usize::from(u16::from_be_bytes(*size)))?;
-                if unit.first().copied().is_some_and(starts_key_frame) {
-                    return Some(true);
-                }
-                rest = units.get(unit.len()..)?;
-            }
-            Some(false)
-        }
-        FU_A => {
-            let fragment = *rest.first()?;
-            Some(fragment & FU_START != 0 && starts_key_frame(fragment))
-        }
-        _ => Some(starts_key_frame(*header)),
-    }
+/// AV1 RTP specification section 4.4: the N bit of the aggregation header marks the first packet of a coded video
+/// sequence.
+fn av1_key_frame(payload: &[u8]) -> bool {
+    const NEW_SEQUENCE: u8 = 0x08;
+    matches!(payload, [header, _, ..] if header & NEW_SEQUENCE != 0)
 }
 
 #[cfg(test)]
@@ -160,9 +113,9 @@ mod tests {
                 (&[0xc8, 0x01, 0x82], false),
                 (&[0x80, 0x01, 0x82], false),
                 // With layers: spatial layer 0, spatial layer 1, temporal layer 1 of spatial layer 0.
-                (&[0xa8, 0x80, 0x01, 0x00, 0x00], true),
-                (&[0xa8, 0x80, 0x01, 0x02, 0x00], false),
-                (&[0xa8, 0x80, 0x01, 0x20, 0x00], true),
+                (&[0xa8, 0x80, 0x01, 0x00, 0x00, 0x82], true),
+                (&[0xa8, 0x80, 0x01, 0x02, 0x00, 0x82], false),
+                (&[0xa8, 0x80, 0x01, 0x20, 0x00, 0x82], true),
                 (&[0x08, 0x82], true),
                 // Cut off.
                 (&[0x88], false),

@@ -9,6 +9,7 @@ use mediasoup_types::sctp_parameters::SctpParameters;
 use serde::Serialize;
 
 use crate::ids::{ConsumerId, DataConsumerId, ProducerId, TapId, TransportId};
+use crate::media::codec::Layers;
 use crate::media::ortc::ProducerType;
 
 /// How a WebRTC transport is made.
@@ -132,6 +133,54 @@ pub enum Event {
     DataConsumerBufferFull(DataConsumerId),
     /// A data consumer that was full has drained to its threshold: so many bytes are left.
     DataConsumerBufferedAmountLow(DataConsumerId, usize),
+    /// A simulcast or SVC consumer gets other layers now (mediasoup's `layerschange`).
+    ConsumerLayersChanged {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// What it gets; none if nothing arrives, nothing fits or it is paused.
+        layers: Option<Layers>,
+    },
+    /// How well a consumer's stream arrives has changed (mediasoup's consumer `score`).
+    ConsumerScore {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Its scores.
+        score: ConsumerScore,
+    },
+    /// How well a producer's streams arrive has changed (mediasoup's producer `score`).
+    ProducerScore {
+        /// The producer.
+        producer: ProducerId,
+        /// The scores of its streams that have ever arrived.
+        scores: Vec<EncodingScore>,
+    },
+}
+
+/// How well a consumer's stream arrives: from 10, without loss, to 0, not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerScore {
+    /// From weir to the client.
+    pub score: u8,
+    /// From the publisher to weir, of the stream that is passed on.
+    pub producer_score: u8,
+    /// From the publisher to weir, of all the producer's streams.
+    pub producer_scores: Vec<u8>,
+}
+
+/// How well one of a producer's streams arrives: from 10, without loss, to 0, not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EncodingScore {
+    /// The stream's index in the producer's encodings.
+    pub encoding_idx: usize,
+    /// Its SSRC.
+    pub ssrc: u32,
+    /// Its RID, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rid: Option<String>,
+    /// Its score.
+    pub score: u8,
 }
 
 /// Why a transport ended by itself.

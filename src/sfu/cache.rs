@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::media::codec::Frame;
+
 /// Packets that a video stream keeps: two seconds at 4 Mbit/s.
 pub const VIDEO_PACKETS: usize = 1024;
 /// Packets that an audio stream keeps: one second of 20 ms frames, rounded up.
@@ -19,8 +21,10 @@ pub struct CachedPacket {
     pub timestamp: u32,
     /// Marker bit.
     pub marker: bool,
-    /// Whether a key frame starts in this packet (always for audio, which any packet can start).
-    pub starts_key_frame: bool,
+    /// What it says about its frame.
+    pub frame: Frame,
+    /// How many later packets of its stream came before it.
+    pub behind: u64,
     /// Value of the audio level extension (RFC 6464).
     pub audio_level: Option<u8>,
     /// Value of the video orientation extension (3GPP TS 26.114).
@@ -98,7 +102,8 @@ mod tests {
             sequence,
             timestamp: 0,
             marker: false,
-            starts_key_frame: false,
+            frame: Frame::WHOLE,
+            behind: 0,
             audio_level: None,
             video_orientation: None,
             arrival,

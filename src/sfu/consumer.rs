@@ -1,16 +1,19 @@
 //! A consumer: one producer as it is sent to one transport; and a tap: one producer as it is handed to a reader
 //! inside the process.
 
+use std::num::NonZeroU8;
 use std::time::Instant;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use mediasoup_types::rtp_parameters::{RtpHeaderExtensionUri as Uri, RtpParameters};
 
 use crate::ids::{ConsumerId, TapId};
+use crate::media::codec::{Layers, Renumbering};
 use crate::media::rtcp::SenderInfo;
 use crate::media::rtp::FIXED_HEADER_LEN;
 use crate::sfu::cache::CachedPacket;
-use crate::sfu::rewrite::{ClockSample, Placed, Rewriter};
+use crate::sfu::layers::{Choice, Offer};
+use crate::sfu::rewrite::{ClockSample, Placed, Rewriter, Target};
 
 /// Bytes that a header can have: the fixed part, and every extension that weir writes.
 pub const MAX_HEADER_LEN: usize = FIXED_HEADER_LEN + 4 + 24;
@@ -65,6 +68,14 @@ pub struct Consumer {
     pub rtx: Option<Rtx>,
     /// Which packets it gets and what they become.
     pub rewriter: Rewriter,
+    /// Which layers it should get.
+    pub choice: Choice,
+    /// Its share of the transport's bandwidth compared with others: 1 is the lowest.
+    pub priority: NonZeroU8,
+    /// The layers that its client was told last.
+    pub told_layers: Option<Layers>,
+    /// What was last chosen, and from what.
+    targeted: Option<(Offer, Option<Target>)>,
     /// What was sent.
     pub sent: Sent,
     payload_type: u8,
@@ -103,12 +114,44 @@ impl Consumer {
             ssrc: encoding.ssrc?,
             rtx,
             rewriter: Rewriter::new(codec.clock_rate().get(), first_sequence),
+            choice: Choice::default(),
+            priority: NonZeroU8::MIN,
+            told_layers: None,
+            targeted: None,
             sent: Sent::default(),
             payload_type: codec.payload_type(),
             extensions: extensions(parameters),
             mid,
             mid_len,
         })
+    }
+
+    /// Changes which layers it should get.
+    pub fn choose(&mut self, choice: Choice) {
+        self.choice = choice;
+        self.targeted = None;
+    }
+
+    /// What it should get of this offer. Without anything to get it is out of sync.
+    #[inline]
+    pub fn target(&mut self, offer: &Offer) -> Option<Target> {
+        if let Some((known, target)) = &self.targeted
+            && known == offer
+        {
+            return *target;
+        }
+        let target = self.choice.target(offer).map(|layers| offer.target(layers));
+        self.targeted = Some((*offer, target));
+        if target.is_none() {
+            self.rewriter.lose_sync();
+        }
+        target
+    }
+
+    /// The layers that it gets at the moment.
+    #[must_use]
+    pub fn current_layers(&self, offer: &Offer) -> Option<Layers> {
+        self.rewriter.current().map(|current| offer.layers(current))
     }
 
     /// Appends the RTP packet that this consumer's client gets for a cached one, its payload padded to `padded_len`;
@@ -124,7 +167,10 @@ impl Consumer {
     ) -> usize {
         let start = out.len();
         let header_len = self.write_header(out, self.payload_type, self.ssrc, placed, packet, abs_send_time);
-        out.extend_from_slice(&packet.payload);
+        if placed.is_filler {
+            return header_len;
+        }
+        write_payload(out, placed.renumbering, packet);
         let padding = padded_len.saturating_sub(packet.payload.len());
         if let Some(count) = u8::try_from(padding).ok().filter(|count| *count > 0) {
             out.extend(std::iter::repeat_n(0, padding - 1));
@@ -151,10 +197,12 @@ impl Consumer {
         };
         rtx.sequence += 1;
         let (ssrc, payload_type, sequence) = (rtx.ssrc, rtx.payload_type, rtx.sequence);
-        let as_rtx = Placed { sequence, timestamp: placed.timestamp };
+        let as_rtx = Placed { sequence, ..placed };
         let header_len = self.write_header(out, payload_type, ssrc, as_rtx, packet, abs_send_time);
         out.extend_from_slice(&((placed.sequence & 0xFFFF) as u16).to_be_bytes());
-        out.extend_from_slice(&packet.payload);
+        if !placed.is_filler {
+            write_payload(out, placed.renumbering, packet);
+        }
         (ssrc, sequence, header_len)
     }
 
@@ -171,7 +219,7 @@ impl Consumer {
         let len =
             FIXED_HEADER_LEN + self.write_extensions(&mut header[FIXED_HEADER_LEN..], packet, abs_send_time);
         header[0] = if len > FIXED_HEADER_LEN { 0x90 } else { 0x80 };
-        header[1] = u8::from(packet.marker) << 7 | payload_type & 0x7F;
+        header[1] = u8::from(placed.marker) << 7 | payload_type & 0x7F;
         header[2..4].copy_from_slice(&((placed.sequence & 0xFFFF) as u16).to_be_bytes());
         header[4..8].copy_from_slice(&placed.timestamp.to_be_bytes());
         header[8..12].copy_from_slice(&ssrc.to_be_bytes());
@@ -233,6 +281,18 @@ impl Consumer {
     }
 }
 
+/// Appends a packet's payload with its picture numbers made continuous for this viewer.
+#[inline]
+fn write_payload(out: &mut Vec<u8>, renumbering: Renumbering, packet: &CachedPacket) {
+    let start = out.len();
+    out.extend_from_slice(&packet.payload);
+    if renumbering != Renumbering::default()
+        && let Some(payload) = out.get_mut(start..)
+    {
+        packet.frame.renumber(payload, renumbering);
+    }
+}
+
 impl Sent {
     /// Notes a packet that was sent.
     #[inline]
@@ -274,13 +334,15 @@ impl Tap {
     /// The plain RTP packet that the tap's reader gets for a cached one.
     #[must_use]
     pub fn packet(&self, placed: Placed, packet: &CachedPacket) -> Bytes {
-        let mut out = BytesMut::with_capacity(FIXED_HEADER_LEN + packet.payload.len());
+        let mut out = Vec::with_capacity(FIXED_HEADER_LEN + packet.payload.len());
         out.put_u8(0x80);
-        out.put_u8(u8::from(packet.marker) << 7 | self.payload_type & 0x7F);
+        out.put_u8(u8::from(placed.marker) << 7 | self.payload_type & 0x7F);
         out.put_u16((placed.sequence & 0xFFFF) as u16);
         out.put_u32(placed.timestamp);
         out.put_u32(self.ssrc);
-        out.put_slice(&packet.payload);
-        out.freeze()
+        if !placed.is_filler {
+            write_payload(&mut out, placed.renumbering, packet);
+        }
+        out.into()
     }
 }

@@ -4,8 +4,10 @@
 use std::time::Instant;
 
 use super::{Transmit, Worker, post};
+use crate::media::codec::Layers;
 use crate::media::rtcp;
 use crate::sfu::api::{TapOutput, TapPacket};
+use crate::sfu::rewrite::Target;
 use crate::sfu::srtp::MAX_OVERHEAD;
 
 /// Datagrams of one batch: what the kernel takes in one UDP_SEGMENT send.
@@ -32,7 +34,7 @@ impl Worker {
         let abs_send_time = self.abs_send_time(now);
         let mut pending = std::mem::take(&mut self.pending);
         for key in pending.drain(..) {
-            self.choose_stream(now, key);
+            self.choose_tap_stream(now, key);
             self.forward(now, key, abs_send_time, out);
             self.feed_taps(key);
             if let Some(producer) = self.producers.get_mut(key) {
@@ -55,9 +57,10 @@ impl Worker {
         ntp.wrapping_add(elapsed.as_secs() << 32).wrapping_add(fraction)
     }
 
-    /// A larger layer that began to arrive needs a key frame before viewers can switch to it.
-    fn choose_stream(&mut self, now: Instant, key: usize) {
-        if self.producers.get_mut(key).is_some_and(|producer| producer.choose_stream(now)) {
+    /// A larger stream that began to arrive needs a key frame before taps can switch to it.
+    fn choose_tap_stream(&mut self, now: Instant, key: usize) {
+        let changed = self.producers.get_mut(key).is_some_and(|producer| producer.choose_stream(now));
+        if changed && self.producers.get(key).is_some_and(|producer| !producer.taps.is_empty()) {
             self.want_key_frame(now, key);
         }
     }
@@ -65,8 +68,10 @@ impl Worker {
     fn forward(&mut self, now: Instant, key: usize, abs_send_time: u32, out: &mut impl Transmit) {
         let Some(producer) = self.producers.get_mut(key) else { return };
         producer.level_pending();
+        let offer = producer.offer(now);
         let (consumers, transports, scratch) = (&mut self.consumers, &mut self.transports, &mut self.scratch);
         let mut forwarded = 0;
+        let mut awaited = 0_u8;
         for consumer in &producer.consumers {
             let Some(consumer) = consumers.get_mut(*consumer) else { continue };
             if consumer.paused {
@@ -74,15 +79,16 @@ impl Worker {
             }
             let sending = transports.get_mut(consumer.transport).and_then(|transport| transport.sending());
             let Some((srtp, tuple)) = sending else { continue };
+            let Some(target) = consumer.target(&offer) else {
+                self.events.extend(consumer.layers_change(producer.producer_type, &offer));
+                continue;
+            };
             let mut batch = Batch::begin(scratch);
             for pending in &producer.pending {
                 let Some(packet) = producer.cached(pending) else { continue };
                 let stream = pending.stream;
                 let clock = |stream: usize| producer.streams.get(stream).and_then(|stream| stream.clock);
-                let Some(placed) = consumer.rewriter.place(producer.best_stream, stream, packet, clock)
-                else {
-                    continue;
-                };
+                let Some(placed) = consumer.rewriter.place(target, stream, packet, clock) else { continue };
                 let start = batch.buffer.len();
                 let header_len =
                     consumer.write_packet(batch.buffer, placed, packet, abs_send_time, pending.padded_len);
@@ -97,8 +103,15 @@ impl Worker {
                 batch.take_segment(start, |contents, size| out.transmit(tuple, contents, size));
             }
             batch.finish(|contents, size| out.transmit(tuple, contents, size));
+            if consumer.rewriter.needs_key_frame(target, producer.is_k_svc) {
+                awaited |= 1_u8.checked_shl(target.stream as u32).unwrap_or(0);
+            }
+            self.events.extend(consumer.layers_change(producer.producer_type, &offer));
         }
         self.stats.rtp_forwarded += forwarded;
+        for stream in (0..u8::BITS).filter(|stream| awaited & 1 << stream != 0) {
+            self.want_key_frame_of(now, key, stream as usize);
+        }
     }
 
     fn feed_taps(&mut self, key: usize) {
@@ -110,7 +123,8 @@ impl Worker {
                 let stream = pending.stream;
                 let clock = |stream: usize| producer.streams.get(stream).and_then(|stream| stream.clock);
                 let before = tap.rewriter.current_stream();
-                if let Some(placed) = tap.rewriter.place(producer.best_stream, stream, packet, clock) {
+                let target = Target { stream: producer.best_stream, layers: Layers::ALL };
+                if let Some(placed) = tap.rewriter.place(target, stream, packet, clock) {
                     if let Some(clock) = clock(stream).filter(|_| before != Some(stream)) {
                         let rtp = clock.rtp.wrapping_add(tap.rewriter.timestamp_offset());
                         self.tapped.push_back((tap.id, TapOutput::SenderReport { ntp: clock.ntp, rtp }));
@@ -136,10 +150,7 @@ impl Worker {
             let Some(packet) = stream.and_then(|stream| stream.cache.get_recent(now, origin.sequence)) else {
                 continue;
             };
-            let placed = crate::sfu::rewrite::Placed {
-                sequence: origin.placed_sequence,
-                timestamp: packet.timestamp.wrapping_add(origin.timestamp_offset),
-            };
+            let placed = origin.place(packet);
             let mut datagram = Vec::with_capacity(packet.payload.len() + 64);
             let (ssrc, sequence, header_len) =
                 consumer.write_retransmission(&mut datagram, placed, packet, abs_send_time);
@@ -152,16 +163,23 @@ impl Worker {
         }
     }
 
-    /// Asks a producer's publisher for a key frame of the stream that viewers get, now or when it may be asked again.
+    /// Asks a producer's publisher for a key frame of the stream that taps get, now or when it may be asked again.
     pub(super) fn want_key_frame(&mut self, now: Instant, key: usize) {
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        producer.choose_stream(now);
+        let best = producer.best_stream;
+        self.want_key_frame_of(now, key, best);
+    }
+
+    /// Asks a producer's publisher for a key frame of one stream, now or when it may be asked again.
+    pub(super) fn want_key_frame_of(&mut self, now: Instant, key: usize, stream: usize) {
         let Some(producer) = self.producers.get_mut(key) else { return };
         let is_video = producer.kind == mediasoup_types::rtp_parameters::MediaKind::Video;
         if !is_video || producer.paused {
             return;
         }
-        producer.choose_stream(now);
-        let (transport, best) = (producer.transport, producer.best_stream);
-        let Some(stream) = producer.streams.get_mut(best) else { return };
+        let transport = producer.transport;
+        let Some(stream) = producer.streams.get_mut(stream) else { return };
         let ask = stream.key_frames.request(now);
         let ssrc = stream.ssrc;
         if ask {

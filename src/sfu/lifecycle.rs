@@ -111,9 +111,8 @@ impl Worker {
         if std::mem::replace(&mut producer.paused, paused) == paused {
             return Ok(());
         }
-        for consumer in producer.consumers.iter() {
-            let Some(consumer) = self.consumers.get_mut(*consumer) else { continue };
-            consumer.rewriter.lose_sync();
+        let consumers = producer.consumers.clone();
+        for consumer in consumers.iter().filter_map(|key| self.consumers.get(*key)) {
             self.events.push_back(if paused {
                 Event::ConsumerPaused(consumer.id)
             } else {
@@ -125,7 +124,14 @@ impl Worker {
             tap.rewriter.lose_sync();
             self.tapped.push_back((tap.id, if paused { TapOutput::Paused } else { TapOutput::Resumed }));
         }
-        if !paused {
+        let has_taps = !producer.taps.is_empty();
+        for consumer in consumers {
+            self.stop_layers(now, consumer);
+            if !paused {
+                self.pursue_layers(now, consumer);
+            }
+        }
+        if !paused && has_taps {
             self.want_key_frame(now, key);
         }
         Ok(())
@@ -190,9 +196,7 @@ impl Worker {
         producer.consumers.push(key);
         transport.consumers.push(key);
         self.consumer_keys.insert(id, key);
-        if !paused {
-            self.want_key_frame(now, producer_key);
-        }
+        self.pursue_layers(now, key);
         Ok(info)
     }
 
@@ -211,24 +215,15 @@ impl Worker {
         if std::mem::replace(&mut consumer.paused, paused) == paused {
             return Ok(());
         }
-        consumer.rewriter.lose_sync();
-        let (producer, transport) = (consumer.producer, consumer.transport);
-        let connected = self.transports.get(transport).is_some_and(|transport| transport.srtp.is_some());
-        if !paused && connected {
-            self.want_key_frame(now, producer);
-        }
+        self.stop_layers(now, key);
+        self.pursue_layers(now, key);
         Ok(())
     }
 
-    /// A transport got its keys: consumers that were resumed before that now need their key frame.
+    /// A transport got its keys: consumers that were resumed before that now need their key frames.
     pub(super) fn start_consumers(&mut self, now: Instant, transport: usize) {
         let Some(transport) = self.transports.get(transport) else { return };
-        let running = transport.consumers.iter().filter_map(|key| self.consumers.get(*key));
-        let mut producers: Vec<usize> =
-            running.filter(|consumer| !consumer.paused).map(|consumer| consumer.producer).collect();
-        producers.sort_unstable();
-        producers.dedup();
-        producers.into_iter().for_each(|producer| self.want_key_frame(now, producer));
+        transport.consumers.clone().into_iter().for_each(|consumer| self.pursue_layers(now, consumer));
     }
 
     /// Closes a consumer.

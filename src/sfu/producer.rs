@@ -4,17 +4,21 @@
 use std::time::{Duration, Instant};
 
 use mediasoup_types::rtp_parameters::{MediaKind, RtcpFeedback, RtpCodecParameters, RtpParameters};
+use mediasoup_types::scalability_modes::ScalabilityMode;
 
 use smallvec::SmallVec;
 
 use crate::ids::{ProducerId, RouterId};
-use crate::media::codec;
+use crate::media::codec::{Layers, MAX_SPATIAL_LAYERS, MAX_TEMPORAL_LAYERS};
 use crate::media::ortc::{ProducerType, RtpMapping};
 use crate::media::rtcp::ReportBlock;
-use crate::media::rtp::{RtpView, extend_sequence};
+use crate::media::rtp::{FIXED_HEADER_LEN, RtpView, extend_sequence};
 use crate::sfu::cache::{AUDIO_PACKETS, CachedPacket, PacketCache, VIDEO_PACKETS};
+use crate::sfu::frames::FrameReader;
 use crate::sfu::key_frames::KeyFrameRequests;
+use crate::sfu::layers::{Ladder, LayerBitrate, Offer};
 use crate::sfu::nack::{Gap, NackGenerator};
+use crate::sfu::rates::LayerRates;
 use crate::sfu::rewrite::{ClockSample, FIRST_SEQUENCE};
 
 /// A stream that was silent for this long is not forwarded from any more: the next best layer is.
@@ -99,16 +103,29 @@ pub struct ProducerStream {
     pub key_frames: KeyFrameRequests,
     /// The publisher's clock.
     pub clock: Option<ClockSample>,
+    /// Bits per second of its layers.
+    pub rates: LayerRates,
+    frames: FrameReader,
     nack: Option<NackGenerator>,
     reception: Reception,
-    last_packet: Option<Instant>,
+    /// The newest packet of each spatial layer.
+    last_packets: [Option<Instant>; MAX_SPATIAL_LAYERS as usize],
 }
 
 impl ProducerStream {
     /// Whether media arrives at the moment.
     #[must_use]
     pub fn is_active(&self, now: Instant) -> bool {
-        self.last_packet.is_some_and(|last| now.saturating_duration_since(last) < STREAM_IDLE_AFTER)
+        self.arriving(now) != 0
+    }
+
+    /// The spatial layers that arrive at the moment, one bit for each.
+    fn arriving(&self, now: Instant) -> u8 {
+        let recent = |last: &Option<Instant>| {
+            last.is_some_and(|last| now.saturating_duration_since(last) < STREAM_IDLE_AFTER)
+        };
+        let bits = self.last_packets.iter().enumerate().filter(|(_, last)| recent(last));
+        bits.fold(0, |bits, (layer, _)| bits | 1 << layer)
     }
 
     /// Sequence numbers to ask the publisher for.
@@ -173,6 +190,8 @@ pub struct ExtensionIds {
     pub audio_level: u8,
     /// Video orientation.
     pub video_orientation: u8,
+    /// Dependency descriptor (AV1 RTP specification).
+    pub dependency_descriptor: u8,
 }
 
 /// A producer.
@@ -207,8 +226,12 @@ pub struct Producer {
     pub taps: Vec<usize>,
     /// Packets that wait to be forwarded.
     pub pending: Vec<Pending>,
-    /// The stream that viewers should get.
+    /// The largest stream that arrives: taps get it.
     pub best_stream: usize,
+    /// Whether spatial layers are predicted from each other at key frames only.
+    pub is_k_svc: bool,
+    /// How many layers were declared or seen, in each stream.
+    layer_count: (u8, u8),
     epoch: Instant,
 }
 
@@ -231,6 +254,9 @@ impl Producer {
     ) -> Self {
         let wants_nack = codec.rtcp_feedback().contains(&RtcpFeedback::Nack);
         let capacity = if kind == MediaKind::Video { VIDEO_PACKETS } else { AUDIO_PACKETS };
+        let modes = || mapping.encodings.iter().map(|encoding| &encoding.scalability_mode);
+        let spatial = modes().map(|mode| mode.spatial_layers().get()).max().unwrap_or(1);
+        let temporal = modes().map(|mode| mode.temporal_layers().get()).max().unwrap_or(1);
         let streams = mapping.encodings.iter().map(|encoding| ProducerStream {
             ssrc: encoding.ssrc.map(|ssrc| ssrc.0),
             rtx_ssrc: encoding.rtx_ssrc.map(|ssrc| ssrc.0),
@@ -238,9 +264,11 @@ impl Producer {
             cache: PacketCache::new(capacity),
             key_frames: KeyFrameRequests::default(),
             clock: None,
+            rates: LayerRates::default(),
+            frames: FrameReader::new(encoding.scalability_mode.ksvc()),
             nack: wants_nack.then(NackGenerator::default),
             reception: Reception::default(),
-            last_packet: None,
+            last_packets: Default::default(),
         });
         let rtx_payload_type =
             parameters.codecs.iter().find(|codec| codec.is_rtx()).map(RtpCodecParameters::payload_type);
@@ -261,6 +289,8 @@ impl Producer {
             taps: Vec::new(),
             pending: Vec::new(),
             best_stream: 0,
+            is_k_svc: modes().any(ScalabilityMode::ksvc),
+            layer_count: (spatial.min(MAX_SPATIAL_LAYERS), temporal.min(MAX_TEMPORAL_LAYERS)),
             epoch: now,
         }
     }
@@ -279,7 +309,20 @@ impl Producer {
         if stream.cache.contains(sequence) {
             return Received::Duplicate;
         }
-        stream.last_packet = Some(now);
+        let extension = |id: u8| {
+            let value = arrival.view.extensions().find(|(known, _)| *known == id && id != 0);
+            value.map(|(_, value)| value)
+        };
+        let frame = stream.frames.read(mime, arrival.payload, extension(extensions.dependency_descriptor));
+        let Layers { spatial, temporal } = frame.layers;
+        if let Some(last) = stream.last_packets.get_mut(usize::from(spatial))
+            && !arrival.payload.is_empty()
+        {
+            *last = Some(now);
+            self.layer_count.0 = self.layer_count.0.max(spatial + 1);
+            self.layer_count.1 = self.layer_count.1.max((temporal + 1).min(MAX_TEMPORAL_LAYERS));
+        }
+        stream.rates.add(now, frame.layers, arrival.payload.len() + FIXED_HEADER_LEN);
         let timestamp = arrival.view.timestamp();
         if !arrival.is_retransmission {
             // What came only because it was asked for was lost: the publisher's estimate of its link needs to know.
@@ -287,22 +330,19 @@ impl Producer {
             let ticks = since_epoch.as_nanos() * u128::from(clock_rate) / 1_000_000_000;
             stream.reception.note_arrival(ticks as i64, timestamp);
         }
-        let starts_key_frame = kind == MediaKind::Audio || codec::is_key_frame(mime, arrival.payload);
-        if starts_key_frame && kind == MediaKind::Video {
+        if frame.starts_key_frame && kind == MediaKind::Video {
             stream.key_frames.key_frame();
         }
         let gap = stream.nack.as_mut().map_or(Gap::None, |nack| nack.receive(now, sequence));
-        let extension = |id: u8| {
-            let value = arrival.view.extensions().find(|(known, _)| *known == id && id != 0);
-            value.and_then(|(_, value)| value.first().copied())
-        };
+        let first_byte = |id: u8| extension(id).and_then(|value| value.first().copied());
         let packet = CachedPacket {
             sequence,
             timestamp,
             marker: arrival.view.marker(),
-            starts_key_frame,
-            audio_level: extension(extensions.audio_level),
-            video_orientation: extension(extensions.video_orientation),
+            frame,
+            behind: stream.reception.highest.map_or(0, |highest| highest.saturating_sub(sequence)),
+            audio_level: first_byte(extensions.audio_level),
+            video_orientation: first_byte(extensions.video_orientation),
             arrival: now,
             payload: Vec::new(),
         };
@@ -346,7 +386,47 @@ impl Producer {
         }
     }
 
-    /// Chooses the stream that viewers should get: the largest that is arriving. True if it changed.
+    /// What viewers can choose from at the moment.
+    #[must_use]
+    pub fn offer(&self, now: Instant) -> Offer {
+        let is_simulcast = self.streams.len() > 1;
+        let arriving = if is_simulcast {
+            let active = self.streams.iter().enumerate().filter(|(_, stream)| stream.is_active(now));
+            active.fold(0, |bits, (index, _)| bits | 1 << index)
+        } else {
+            self.streams.first().map_or(0, |stream| stream.arriving(now))
+        };
+        let spatial_layers = if is_simulcast { self.streams.len() as u8 } else { self.layer_count.0 };
+        Offer { is_simulcast, spatial_layers, temporal_layers: self.layer_count.1, arriving }
+    }
+
+    /// The layers that arrive, from the cheapest to the best, and what each takes: measured over the last second,
+    /// headers of 12 bytes included, without lower transports and retransmissions.
+    #[must_use]
+    pub fn ladder(&self, now: Instant) -> Ladder {
+        let offer = self.offer(now);
+        let mut ladder = Ladder::new();
+        for spatial in (0..offer.spatial_layers).filter(|spatial| offer.arrives(*spatial)) {
+            let stream = self.streams.get(if offer.is_simulcast { usize::from(spatial) } else { 0 });
+            let Some(stream) = stream else { continue };
+            let is_part = |of: Layers| match (offer.is_simulcast, self.is_k_svc) {
+                (true, _) => true,
+                (false, true) => of.spatial == spatial,
+                (false, false) => of.spatial <= spatial,
+            };
+            for temporal in 0..offer.temporal_layers {
+                if temporal > 0 && stream.rates.bitrate(now, |of| is_part(of) && of.temporal == temporal) == 0
+                {
+                    continue;
+                }
+                let bitrate = stream.rates.bitrate(now, |of| is_part(of) && of.temporal <= temporal);
+                ladder.push(LayerBitrate { layers: Layers { spatial, temporal }, bitrate });
+            }
+        }
+        ladder
+    }
+
+    /// Chooses the stream that taps get: the largest that is arriving. True if it changed.
     pub fn choose_stream(&mut self, now: Instant) -> bool {
         let best = self.streams.iter().rposition(|stream| stream.is_active(now)).unwrap_or(self.best_stream);
         std::mem::replace(&mut self.best_stream, best) != best
@@ -375,6 +455,7 @@ fn extension_ids(parameters: &RtpParameters) -> ExtensionIds {
         repaired_rid: id(Uri::RepairRtpStreamId),
         audio_level: id(Uri::SsrcAudioLevel),
         video_orientation: id(Uri::VideoOrientation),
+        dependency_descriptor: id(Uri::DependencyDescriptor),
     }
 }
 

@@ -133,7 +133,7 @@ impl Worker {
         let Received::New { sequence, gap } = producer.receive(now, route.stream, &arrival) else { return };
         if gap != Gap::None {
             if gap == Gap::Outage {
-                self.want_key_frame(now, route.producer);
+                self.want_key_frame_of(now, route.producer, route.stream);
             }
             self.ask_publisher(now, transport);
             self.set_timer(transport);
@@ -181,8 +181,7 @@ impl Worker {
                 }
                 Item::KeyFrameRequest { ssrc } => {
                     if let Some(consumer) = self.consumer_by_ssrc(key, ssrc) {
-                        let producer = self.consumers.get(consumer).map(|consumer| consumer.producer);
-                        producer.into_iter().for_each(|producer| self.want_key_frame(now, producer));
+                        self.consumer_wants_key_frame(now, consumer);
                     }
                 }
                 Item::Nack { ssrc, first, following } => {

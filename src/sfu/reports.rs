@@ -21,6 +21,8 @@ impl Worker {
             return;
         }
         transport.reports_due = Some(now + INTERVAL);
+        self.review_layers(now, key);
+        let Some(transport) = self.transports.get_mut(key) else { return };
         let feedback = transport.feedback_ssrc;
         let (producers, consumers) = (transport.producers.clone(), transport.consumers.clone());
         let mut blocks = Vec::new();

@@ -1,17 +1,25 @@
-//! Makes one continuous RTP stream for a viewer out of the streams of a producer: which stream is passed on, and
-//! what its sequence numbers and timestamps become.
+//! Makes one continuous RTP stream for a viewer out of the streams of a producer: which packets are passed on, and
+//! what their sequence numbers, timestamps and picture numbers become.
 //!
-//! Within one stretch (from a start or a switch to the next) sequence numbers keep their distances, so a packet lost
-//! on the way in is a gap that the viewer asks for; between stretches nothing is left out.
+//! The outgoing stream is made of stretches: runs of incoming packets that keep their distances, so a packet lost on
+//! the way in is a gap that the viewer asks for. Between stretches nothing is left out, so what is dropped (layers
+//! above the viewer's, other streams, a pause) leaves no gap. A stretch also remembers which layers it holds; a late
+//! packet is judged by them and not by what is wanted now, so that a frame is passed on whole or not at all.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use crate::media::codec::{Frame, Layers, Renumbering};
 use crate::media::rtp::extend_sequence;
 use crate::sfu::cache::CachedPacket;
 
-/// Stretches that are remembered, so that late packets and NACKs of earlier ones still find their way.
-const MAX_STRETCHES: usize = 8;
+/// Stretches that are remembered, so that late packets and NACKs of earlier ones still find their way. Dropping the
+/// upper layer of every picture makes one for each: two seconds, as long as the cache, at 60 pictures a second.
+const MAX_STRETCHES: usize = 128;
+/// A gap of so many packets is no loss but a publisher that started over: the viewer goes on at a key frame.
+const MAX_LEAP: u64 = 10_000;
+/// A key frame of which so many later packets came first is too old to begin with.
+const MAX_BEHIND: u64 = 100;
 /// Extended sequence numbers start here, so that a packet before the first one has one too.
 pub const FIRST_SEQUENCE: u64 = 1 << 16;
 
@@ -26,12 +34,38 @@ pub struct ClockSample {
     pub arrival: Instant,
 }
 
-#[derive(Debug, Clone, Copy)]
+/// What a viewer should get: one of the producer's streams, and these layers inside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// The producer's stream.
+    pub stream: usize,
+    /// Layers inside the stream.
+    pub layers: Layers,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stretch {
     stream: usize,
     first_in: u64,
     first_out: u64,
     timestamp_offset: u32,
+    renumbering: Renumbering,
+    layers: Layers,
+}
+
+impl Stretch {
+    fn place(&self, packet: &CachedPacket) -> Placed {
+        let frame = &packet.frame;
+        let is_filler = !frame.needed_by.contains(self.layers);
+        let ends_picture = frame.ends_frame && frame.layers.spatial == self.layers.spatial;
+        Placed {
+            sequence: self.first_out + (packet.sequence - self.first_in),
+            timestamp: packet.timestamp.wrapping_add(self.timestamp_offset),
+            marker: !is_filler && (packet.marker || ends_picture),
+            renumbering: self.renumbering,
+            is_filler,
+        }
+    }
 }
 
 /// A packet's place in the outgoing stream.
@@ -41,6 +75,12 @@ pub struct Placed {
     pub sequence: u64,
     /// RTP timestamp.
     pub timestamp: u32,
+    /// The marker bit: the packet is the last one of its picture that the viewer gets.
+    pub marker: bool,
+    /// What is added to the picture numbers in the payload.
+    pub renumbering: Renumbering,
+    /// The viewer left a gap for this packet, but has no use for its frame: it goes without its payload.
+    pub is_filler: bool,
 }
 
 /// Where an outgoing packet came from.
@@ -50,10 +90,15 @@ pub struct Origin {
     pub stream: usize,
     /// Its extended sequence number there.
     pub sequence: u64,
-    /// Its extended sequence number in the outgoing stream.
-    pub placed_sequence: u64,
-    /// What was added to its timestamp.
-    pub timestamp_offset: u32,
+    stretch: Stretch,
+}
+
+impl Origin {
+    /// What was made of the packet, or would have been if it had not been lost.
+    #[must_use]
+    pub fn place(&self, packet: &CachedPacket) -> Placed {
+        self.stretch.place(packet)
+    }
 }
 
 /// The rewriting state of one consumer or tap.
@@ -65,6 +110,14 @@ pub struct Rewriter {
     in_sync: bool,
     highest_out: u64,
     last: Option<(u32, Instant)>,
+    /// The sequence number after the highest one that was seen of the current stream.
+    next_in: u64,
+    /// The incoming timestamp of the newest packet that was passed on.
+    picture: u32,
+    /// The newest outgoing picture numbers.
+    last_numbers: (Option<u16>, Option<u8>),
+    /// The incoming picture id of the newest frame that was dropped.
+    last_dropped: Option<u16>,
 }
 
 impl Rewriter {
@@ -77,6 +130,10 @@ impl Rewriter {
             in_sync: false,
             highest_out: FIRST_SEQUENCE + u64::from(first_sequence) - 1,
             last: None,
+            next_in: 0,
+            picture: 0,
+            last_numbers: (None, None),
+            last_dropped: None,
         }
     }
 
@@ -86,10 +143,31 @@ impl Rewriter {
         self.clock_rate
     }
 
+    /// The stream and the layers of it that are passed on at the moment.
+    #[must_use]
+    #[inline]
+    pub fn current(&self) -> Option<Target> {
+        let stretch = self.stretches.back().filter(|_| self.in_sync)?;
+        Some(Target { stream: stretch.stream, layers: stretch.layers })
+    }
+
     /// The stream that is passed on at the moment.
     #[must_use]
+    #[inline]
     pub fn current_stream(&self) -> Option<usize> {
-        self.stretches.back().filter(|_| self.in_sync).map(|stretch| stretch.stream)
+        self.current().map(|current| current.stream)
+    }
+
+    /// Whether only a key frame of the target's stream brings the viewer there. Going down inside a stream needs none
+    /// unless its layers stand alone (K-SVC), nor do temporal layers.
+    #[must_use]
+    #[inline]
+    pub fn needs_key_frame(&self, target: Target, is_k_svc: bool) -> bool {
+        self.current().is_none_or(|current| {
+            current.stream != target.stream
+                || current.layers.spatial < target.layers.spatial
+                || is_k_svc && current.layers.spatial != target.layers.spatial
+        })
     }
 
     /// What is added to the current stream's timestamps.
@@ -103,62 +181,172 @@ impl Rewriter {
         self.in_sync = false;
     }
 
-    /// Places a packet of `stream`, or tells that it is not for this viewer. `target` is the stream that should be
-    /// passed on; `clock` gives what is known of a stream's clock.
+    /// Places a packet of `stream`, or tells that it is not for this viewer. `target` is what should be passed on;
+    /// `clock` gives what is known of a stream's clock.
+    #[inline]
     pub fn place(
         &mut self,
-        target: usize,
+        target: Target,
         stream: usize,
         packet: &CachedPacket,
         clock: impl Fn(usize) -> Option<ClockSample>,
     ) -> Option<Placed> {
-        let current = self.current_stream();
-        if current != Some(target) && stream == target && packet.starts_key_frame {
-            return Some(self.begin(stream, packet, clock));
+        if self.current_stream() == Some(stream) && packet.sequence >= self.next_in {
+            if packet.sequence - self.next_in < MAX_LEAP {
+                return self.go_on(target, packet);
+            }
+            self.lose_sync();
         }
-        let (index, stretch) = self
-            .stretches
-            .iter()
-            .enumerate()
-            .rev()
-            .find(|(_, stretch)| stretch.stream == stream && stretch.first_in <= packet.sequence)?;
-        let sequence = stretch.first_out + (packet.sequence - stretch.first_in);
-        let timestamp = packet.timestamp.wrapping_add(stretch.timestamp_offset);
-        match self.stretches.get(index + 1) {
-            Some(next) if sequence >= next.first_out => return None,
-            Some(_) => {}
-            None if !self.in_sync && sequence > self.highest_out => return None,
-            None => {}
+        let can_begin = packet.frame.starts_key_frame && packet.behind <= MAX_BEHIND;
+        if can_begin && stream == target.stream && self.current_stream() != Some(stream) {
+            return Some(self.begin(target, packet, clock));
         }
-        if sequence > self.highest_out {
-            self.highest_out = sequence;
-            self.last = Some((timestamp, packet.arrival));
+        self.place_late(stream, packet)
+    }
+
+    /// The next packet of the current stream.
+    fn go_on(&mut self, target: Target, packet: &CachedPacket) -> Option<Placed> {
+        let stretch = *self.stretches.back()?;
+        let layers = if stretch.stream == target.stream && stretch.layers != target.layers {
+            self.next_layers(stretch.layers, target.layers, packet)
+        } else {
+            stretch.layers
+        };
+        self.next_in = packet.sequence + 1;
+        if packet.payload.is_empty() || !packet.frame.needed_by.contains(layers) {
+            self.leave_out(Stretch { layers, ..stretch }, packet);
+            return None;
         }
-        Some(Placed { sequence, timestamp })
+        let mut placed = stretch.place(packet);
+        if layers != stretch.layers {
+            let changed =
+                Stretch { layers, first_in: packet.sequence, first_out: placed.sequence, ..stretch };
+            self.push(changed);
+            placed = changed.place(packet);
+        }
+        self.note(&placed, packet);
+        Some(placed)
+    }
+
+    /// The layers from this packet on. Nothing changes inside of a picture, so that it is passed on as one thing.
+    fn next_layers(&self, current: Layers, target: Layers, packet: &CachedPacket) -> Layers {
+        let frame = &packet.frame;
+        if frame.starts_key_frame {
+            return target;
+        }
+        // The first frame of the picture among those that a viewer of this spatial layer gets.
+        let all_temporal = |spatial| Layers { spatial, temporal: Layers::ALL.temporal };
+        let starts_picture = frame.starts_frame
+            && frame.needed_by.contains(all_temporal(current.spatial))
+            && packet.timestamp != self.picture
+            && (frame.layers.spatial == 0 || packet.sequence == self.next_in);
+        if !starts_picture {
+            return current;
+        }
+        let mut next = current;
+        // Where spatial layers build on each other the lower ones were passed on all the time. Where they stand alone
+        // (K-SVC) they were not, and a key frame is needed.
+        if target.spatial < current.spatial && frame.needed_by.contains(all_temporal(target.spatial)) {
+            next.spatial = target.spatial;
+        }
+        if target.temporal < current.temporal {
+            next.temporal = target.temporal;
+        } else if frame.needed_by.contains(current) {
+            let higher = (current.temporal + 1..=target.temporal).rev();
+            let switch = |temporal: &u8| frame.switch_to.contains(Layers { temporal: *temporal, ..next });
+            next.temporal = higher.into_iter().find(switch).unwrap_or(current.temporal);
+        } else if frame.is_layer_sync && frame.layers.temporal == current.temporal + 1 {
+            next.temporal = frame.layers.temporal;
+        }
+        next
+    }
+
+    /// Lets the stream go on behind a packet as if it had never been there.
+    fn leave_out(&mut self, stretch: Stretch, packet: &CachedPacket) {
+        let mut next = Stretch {
+            first_in: packet.sequence + 1,
+            first_out: stretch.first_out + (packet.sequence - stretch.first_in),
+            ..stretch
+        };
+        if let Some(id) = packet.frame.picture_id.filter(|id| !id.is_referenced)
+            && self.last_dropped != Some(id.value)
+        {
+            self.last_dropped = Some(id.value);
+            next.renumbering.picture_id = next.renumbering.picture_id.wrapping_sub(1);
+        }
+        self.push(next);
+    }
+
+    /// Begins a stretch; those that nothing was placed in give way to it.
+    fn push(&mut self, stretch: Stretch) {
+        while self.stretches.back().is_some_and(|last| last.first_out >= stretch.first_out) {
+            self.stretches.pop_back();
+        }
+        if self.stretches.len() >= MAX_STRETCHES {
+            self.stretches.pop_front();
+        }
+        self.stretches.push_back(stretch);
+    }
+
+    /// A packet that comes after later ones, or of a stream that is not passed on (any more).
+    fn place_late(&mut self, stream: usize, packet: &CachedPacket) -> Option<Placed> {
+        let matches = |(_, stretch): &(usize, &Stretch)| {
+            stretch.stream == stream && stretch.first_in <= packet.sequence
+        };
+        let (index, stretch) = self.stretches.iter().enumerate().rev().find(matches)?;
+        let placed = stretch.place(packet);
+        let end = self.stretches.get(index + 1).map_or(self.highest_out + 1, |next| next.first_out);
+        if placed.sequence >= end {
+            return None;
+        }
+        self.highest_out = self.highest_out.max(placed.sequence);
+        Some(placed)
     }
 
     fn begin(
         &mut self,
-        stream: usize,
+        target: Target,
         packet: &CachedPacket,
         clock: impl Fn(usize) -> Option<ClockSample>,
     ) -> Placed {
-        let timestamp_offset = self.offset_for(stream, packet, clock);
-        let sequence = self.highest_out + 1;
-        if self.stretches.len() >= MAX_STRETCHES {
-            self.stretches.pop_front();
-        }
-        self.stretches.push_back(Stretch {
-            stream,
+        let (picture_id, tl0_picture_index) = self.last_numbers;
+        let frame = &packet.frame;
+        let renumbering = Renumbering {
+            picture_id: picture_id
+                .zip(frame.picture_id)
+                .map_or(0, |(last, new)| last.wrapping_add(1).wrapping_sub(new.value)),
+            tl0_picture_index: tl0_picture_index
+                .zip(frame.tl0_picture_index)
+                .map_or(0, |(last, (_, new))| last.wrapping_add(1).wrapping_sub(new)),
+        };
+        let stretch = Stretch {
+            stream: target.stream,
             first_in: packet.sequence,
-            first_out: sequence,
-            timestamp_offset,
-        });
+            first_out: self.highest_out + 1,
+            timestamp_offset: self.offset_for(target.stream, packet, clock),
+            renumbering,
+            layers: target.layers,
+        };
+        self.push(stretch);
         self.in_sync = true;
-        self.highest_out = sequence;
-        let timestamp = packet.timestamp.wrapping_add(timestamp_offset);
-        self.last = Some((timestamp, packet.arrival));
-        Placed { sequence, timestamp }
+        self.next_in = packet.sequence + 1;
+        self.last_dropped = None;
+        let placed = stretch.place(packet);
+        self.note(&placed, packet);
+        placed
+    }
+
+    /// Remembers the newest packet that is passed on.
+    #[inline]
+    fn note(&mut self, placed: &Placed, packet: &CachedPacket) {
+        self.highest_out = placed.sequence;
+        self.last = Some((placed.timestamp, packet.arrival));
+        self.picture = packet.timestamp;
+        let Frame { picture_id, tl0_picture_index, .. } = packet.frame;
+        self.last_numbers = (
+            picture_id.map(|id| id.value.wrapping_add(placed.renumbering.picture_id)),
+            tl0_picture_index.map(|(_, index)| index.wrapping_add(placed.renumbering.tl0_picture_index)),
+        );
     }
 
     /// The offset that lets a stretch go on in time where the last one stopped: by the publisher's own clock where
@@ -173,10 +361,9 @@ impl Rewriter {
         else {
             return 0;
         };
-        if previous.stream == stream {
-            return previous.timestamp_offset;
-        }
-        let by_clock = clock(previous.stream).zip(clock(stream)).map(|(old, new)| {
+        let unchanged = (previous.stream == stream).then_some(previous.timestamp_offset);
+        let clocks = clock(previous.stream).zip(clock(stream));
+        let by_clock = clocks.map(|(old, new)| {
             let apart = (new.ntp.wrapping_sub(old.ntp)).cast_signed();
             let ticks = (i128::from(apart) * i128::from(self.clock_rate)) >> 32;
             // The new stream's sample, told in the old stream's outgoing timestamps.
@@ -187,7 +374,7 @@ impl Rewriter {
         let by_arrival = last_timestamp
             .wrapping_add((elapsed * f64::from(self.clock_rate)) as u32)
             .wrapping_sub(packet.timestamp);
-        let offset = by_clock.unwrap_or(by_arrival);
+        let offset = unchanged.or(by_clock).unwrap_or(by_arrival);
         let grows = |offset: u32| {
             let ahead = packet.timestamp.wrapping_add(offset).wrapping_sub(last_timestamp).cast_signed();
             ahead > 0
@@ -205,98 +392,15 @@ impl Rewriter {
         if out > self.highest_out {
             return None;
         }
-        let stretch = self.stretches.iter().rev().find(|stretch| stretch.first_out <= out)?;
+        let after = self.stretches.partition_point(|stretch| stretch.first_out <= out);
+        let stretch = *self.stretches.get(after.checked_sub(1)?)?;
         Some(Origin {
             stream: stretch.stream,
             sequence: stretch.first_in + (out - stretch.first_out),
-            placed_sequence: out,
-            timestamp_offset: stretch.timestamp_offset,
+            stretch,
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn packet(sequence: u64, timestamp: u32, key: bool, arrival: Instant) -> CachedPacket {
-        CachedPacket {
-            sequence,
-            timestamp,
-            marker: false,
-            starts_key_frame: key,
-            audio_level: None,
-            video_orientation: None,
-            arrival,
-            payload: Vec::new(),
-        }
-    }
-
-    fn place(
-        rewriter: &mut Rewriter,
-        target: usize,
-        stream: usize,
-        packet: &CachedPacket,
-    ) -> Option<(u64, u32)> {
-        rewriter
-            .place(target, stream, packet, |_| None)
-            .map(|placed| (placed.sequence - FIRST_SEQUENCE, placed.timestamp))
-    }
-
-    #[test]
-    fn waits_for_a_key_frame_and_keeps_gaps_and_late_packets() {
-        let now = Instant::now();
-        let mut rewriter = Rewriter::new(90_000, 500);
-        assert_eq!(place(&mut rewriter, 0, 0, &packet(1000, 1, false, now)), None);
-        assert_eq!(place(&mut rewriter, 0, 0, &packet(1001, 2, true, now)), Some((500, 2)));
-        assert_eq!(place(&mut rewriter, 0, 0, &packet(1004, 3, false, now)), Some((503, 3)));
-        assert_eq!(place(&mut rewriter, 0, 0, &packet(1002, 2, false, now)), Some((501, 2)));
-        assert_eq!(place(&mut rewriter, 0, 0, &packet(1000, 1, false, now)), None, "before the start");
-        assert_eq!(rewriter.origin(503).map(|origin| (origin.stream, origin.sequence)), Some((0, 1004)));
-        assert_eq!(rewriter.origin(504), None, "not sent yet");
-        assert_eq!(rewriter.origin(499), None, "before the start");
-    }
-
-    #[test]
-    fn a_pause_leaves_no_gap() {
-        let now = Instant::now();
-        let mut rewriter = Rewriter::new(90_000, 0);
-        place(&mut rewriter, 0, 0, &packet(70_000, 0, true, now));
-        rewriter.lose_sync();
-        assert_eq!(place(&mut rewriter, 0, 0, &packet(70_001, 9, false, now)), None);
-        assert_eq!(place(&mut rewriter, 0, 0, &packet(70_500, 9000, true, now)), Some((1, 9000)));
-        assert_eq!(rewriter.origin(1).map(|origin| origin.sequence), Some(70_500));
-        assert_eq!(rewriter.origin(0).map(|origin| origin.sequence), Some(70_000));
-    }
-
-    #[test]
-    fn a_switch_waits_for_the_target_and_time_goes_on() {
-        let start = Instant::now();
-        let later = start + Duration::from_millis(100);
-        let mut rewriter = Rewriter::new(90_000, 0);
-        place(&mut rewriter, 0, 0, &packet(66_000, 50_000, true, start));
-        assert_eq!(place(&mut rewriter, 1, 1, &packet(90_000, 7, false, later)), None);
-        assert_eq!(place(&mut rewriter, 1, 0, &packet(66_001, 53_000, false, later)), Some((1, 53_000)));
-        let switched = later + Duration::from_millis(100);
-        assert_eq!(place(&mut rewriter, 1, 1, &packet(90_005, 77, true, switched)), Some((2, 62_000)));
-        assert_eq!(place(&mut rewriter, 1, 0, &packet(66_002, 56_000, false, switched)), None);
-        assert_eq!(place(&mut rewriter, 1, 1, &packet(90_006, 77, false, switched)), Some((3, 62_000)));
-    }
-
-    #[test]
-    fn a_switch_follows_the_publishers_clock_where_it_is_known() {
-        let start = Instant::now();
-        let mut rewriter = Rewriter::new(90_000, 0);
-        place(&mut rewriter, 0, 0, &packet(66_000, 1_000, true, start));
-        let clock = |stream: usize| {
-            // Stream 1's timestamp 500 000 is one second after stream 0's 1 000.
-            let ntp = if stream == 0 { 10 << 32 } else { 11 << 32 };
-            Some(ClockSample { ntp, rtp: [1_000, 500_000][stream], arrival: start })
-        };
-        let key = packet(70_000, 503_000, true, start + Duration::from_millis(1400));
-        let placed = rewriter.place(1, 1, &key, clock).unwrap();
-        assert_eq!(placed.timestamp, 1_000 + 90_000 + 3_000);
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ mod data;
 mod plain;
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -24,6 +25,7 @@ use super::ports::{PortRange, Ports};
 use super::sockets::{REQUESTS, Sockets};
 use super::thread::{MAX_REQUESTS, Request, Turn, WorkerThread};
 use crate::ids::{ConsumerId, ProducerId, RouterId, TapId, TransportId};
+use crate::media::codec::Layers;
 use crate::sfu::api::{
     ConnectTransportError, ConsumeError, ConsumerInfo, CreateRouterError, CreateTransportError, Event,
     NotFound, ProduceError, ProducerInfo, TapInfo, TapOutput, WebRtcTransportInfo, WebRtcTransportOptions,
@@ -412,6 +414,46 @@ impl RouterHandle {
         paused: bool,
     ) -> Result<(), RequestError<NotFound>> {
         self.worker.call(move |turn| turn.core.set_consumer_paused(turn.now, consumer, paused)).await
+    }
+
+    /// Sets the layers that a consumer's client wants at most; without `temporal`, all temporal layers. What the
+    /// producer has of them is returned.
+    ///
+    /// # Errors
+    /// Fails if there is no such consumer.
+    pub async fn set_consumer_preferred_layers(
+        &self,
+        consumer: ConsumerId,
+        spatial: u8,
+        temporal: Option<u8>,
+    ) -> Result<Layers, RequestError<NotFound>> {
+        let set = self
+            .worker
+            .call(move |turn| turn.core.set_consumer_preferred_layers(turn.now, consumer, spatial, temporal));
+        set.await
+    }
+
+    /// Sets a consumer's share of its transport's bandwidth compared with others.
+    ///
+    /// # Errors
+    /// Fails if there is no such consumer.
+    pub async fn set_consumer_priority(
+        &self,
+        consumer: ConsumerId,
+        priority: NonZeroU8,
+    ) -> Result<(), RequestError<NotFound>> {
+        self.worker.call(move |turn| turn.core.set_consumer_priority(consumer, priority)).await
+    }
+
+    /// Asks the publisher for a key frame on behalf of a consumer's client.
+    ///
+    /// # Errors
+    /// Fails if there is no such consumer.
+    pub async fn request_consumer_key_frame(
+        &self,
+        consumer: ConsumerId,
+    ) -> Result<(), RequestError<NotFound>> {
+        self.worker.call(move |turn| turn.core.request_consumer_key_frame(turn.now, consumer)).await
     }
 
     /// Closes a consumer.

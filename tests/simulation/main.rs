@@ -4,6 +4,7 @@
 
 mod bandwidth;
 mod data;
+mod layers;
 mod network;
 mod paths;
 mod peer;

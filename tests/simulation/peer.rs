@@ -80,6 +80,8 @@ pub(crate) struct Peer {
     pub(crate) alive: bool,
     pub(crate) outbox: VecDeque<Vec<u8>>,
     pub(crate) key_frame_requests: usize,
+    /// Each of them: of which stream and when.
+    pub(crate) asked: Vec<(u32, Instant)>,
     pub(crate) reports: Vec<rtcp::ReportBlock>,
     pub(crate) sender_reports: Vec<rtcp::SenderInfo>,
     pub(crate) inboxes: HashMap<u32, Inbox>,
@@ -143,6 +145,7 @@ impl Peer {
             alive: true,
             outbox: VecDeque::new(),
             key_frame_requests: 0,
+            asked: Vec::new(),
             reports: Vec::new(),
             sender_reports: Vec::new(),
             inboxes: HashMap::new(),
@@ -397,7 +400,10 @@ impl Peer {
         rtcp::read(&datagram[..len], |item| items.push(item)).unwrap();
         for item in items {
             match item {
-                Item::KeyFrameRequest { .. } => self.key_frame_requests += 1,
+                Item::KeyFrameRequest { ssrc } => {
+                    self.key_frame_requests += 1;
+                    self.asked.push((ssrc, self.now));
+                }
                 Item::Report(report) => self.reports.push(report),
                 Item::SenderInfo(info) => self.sender_reports.push(info),
                 Item::Nack { ssrc, first, following } => {
