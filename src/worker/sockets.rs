@@ -142,9 +142,7 @@ impl Sockets {
     /// Closes ports whose transports have ended and TCP connections that nobody uses, and tells the core which ones are gone.
     pub(super) fn handle_timeout(&mut self, now: Instant, core: &mut Worker) {
         self.tcp.handle_timeout(now, |path| core.has_path(&tuple(path)));
-        while let Some(port) = core.poll_released_port() {
-            self.close_port(port);
-        }
+        self.close_released(core);
         while let Some(path) = self.tcp.poll_closed() {
             core.handle_closed_path(&tuple(&path));
         }
@@ -153,6 +151,13 @@ impl Sockets {
     /// Opens a UDP port for one transport; `None` if none is free.
     pub(super) fn open_port(&mut self, listen_ip: Option<IpAddr>) -> Option<OwnPort> {
         self.ports.open(listen_ip, &self.registry, |id| Source::Own(id).token())
+    }
+
+    /// Closes the ports whose transports have ended.
+    pub(super) fn close_released(&mut self, core: &mut Worker) {
+        while let Some(port) = core.poll_released_port() {
+            self.close_port(port);
+        }
     }
 
     /// Closes a port of a transport.

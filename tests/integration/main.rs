@@ -8,5 +8,6 @@ mod crowd;
 mod hostile;
 mod media;
 mod networks;
+mod plain;
 mod room;
 mod wire;

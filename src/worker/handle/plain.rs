@@ -50,6 +50,8 @@ pub(super) fn with_ports<T>(
     wanted: usize,
     make: impl FnOnce(&mut Turn<'_>, &[OwnPort]) -> Result<T, CreateTransportError>,
 ) -> Result<T, CreateTransportError> {
+    // A port of a transport that was closed a moment ago is free for this one.
+    turn.sockets.close_released(turn.core);
     let open = std::iter::repeat_with(|| turn.sockets.open_port(listen_ip)).take(wanted);
     let ports: Vec<OwnPort> = open.map_while(|port| port).collect();
     let made = if ports.len() == wanted { make(turn, &ports) } else { Err(CreateTransportError::NoPort) };
