@@ -271,7 +271,7 @@ impl Worker {
             self.handle_webrtc_timeout(now, key);
             self.handle_sctp_timeout(now, key);
             self.ask_publisher(now, key);
-            self.send_bandwidth_feedback(now, key);
+            self.drive_bandwidth(now, key);
             self.send_reports(now, key);
             self.set_timer(key);
         }

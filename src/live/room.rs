@@ -458,6 +458,7 @@ impl Room {
             api::Event::TransportClosed(transport, reason) => {
                 self.on_transport_closed(transport, reason).await
             }
+            api::Event::AvailableOutgoingBitrate { .. } => {} // no client has asked for it yet
             api::Event::ConsumerClosed(consumer) => {
                 let owner = self.registry().remove_consumer(consumer);
                 self.tell(owner, PeerEvent::ConsumerClosed(consumer)).await;

@@ -177,7 +177,9 @@ impl Rooms {
 
     async fn on_media_event(&self, event: WorkerEvent) {
         let about = match &event {
-            api::Event::TransportConnected(id) | api::Event::TransportClosed(id, _) => Thing::from(*id),
+            api::Event::TransportConnected(id)
+            | api::Event::TransportClosed(id, _)
+            | api::Event::AvailableOutgoingBitrate { transport: id, .. } => Thing::from(*id),
             api::Event::ConsumerClosed(id)
             | api::Event::ConsumerPaused(id)
             | api::Event::ConsumerResumed(id)

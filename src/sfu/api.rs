@@ -8,7 +8,7 @@ use mediasoup_types::rtp_parameters::{MediaKind, RtpCodecParameters, RtpParamete
 use mediasoup_types::sctp_parameters::SctpParameters;
 use serde::Serialize;
 
-use crate::ids::{ConsumerId, DataConsumerId, ProducerId, TapId, TransportId};
+use crate::ids::{Bitrate, ConsumerId, DataConsumerId, ProducerId, TapId, TransportId};
 use crate::media::codec::Layers;
 use crate::media::ortc::ProducerType;
 
@@ -114,6 +114,15 @@ pub enum Event {
     TransportConnected(TransportId),
     /// A transport ended by itself; its producers and consumers are gone with it.
     TransportClosed(TransportId, TransportCloseReason),
+    /// What a transport's path to its peer is thought to take has changed. At most once a second, unless by much.
+    AvailableOutgoingBitrate {
+        /// The transport.
+        transport: TransportId,
+        /// What the path takes.
+        available: Bitrate,
+        /// What its consumers would take at their best.
+        desired: Bitrate,
+    },
     /// A consumer ended because its producer did.
     ConsumerClosed(ConsumerId),
     /// A consumer's producer was paused.

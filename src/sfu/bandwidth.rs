@@ -1,30 +1,42 @@
 //! Congestion control of a transport: what its peer is told of the packets that it sends, and how much the path to it
 //! takes. All of it in simulated time: instants are arguments, and nothing here sends by itself.
+//!
+//! Towards weir, a browser estimates its path from the feedback of [`incoming`]. Towards a viewer, [`outgoing`] keeps
+//! what was [`sent`], learns what became of it, and lets the [`estimator`] judge by the [`trend`] of the delay, by
+//! loss and by [`probe`]s.
 
 pub mod arrivals;
+pub mod estimator;
 pub mod incoming;
+pub mod outgoing;
+pub mod probe;
+pub mod sent;
+pub mod trend;
+mod work;
 
 use std::time::Instant;
 
-use super::Worker;
-use crate::ids::{Bitrate, TransportId};
+use mediasoup_types::rtp_parameters::RtpParameters;
+
 use crate::media::rtp::RtpView;
-use crate::sfu::api::NotFound;
-use crate::sfu::not_found;
 use incoming::Incoming;
+use outgoing::Outgoing;
 
 /// What one transport knows of its path.
 #[derive(Debug, Default)]
 pub struct Bandwidth {
     /// Towards weir.
     pub incoming: Incoming,
+    /// Towards the peer, once it has consumers.
+    pub outgoing: Option<Box<Outgoing>>,
 }
 
 impl Bandwidth {
     /// When something is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.incoming.poll_timeout()
+        let outgoing = self.outgoing.as_ref().and_then(|outgoing| outgoing.poll_timeout());
+        [self.incoming.poll_timeout(), outgoing].into_iter().flatten().min()
     }
 
     /// Notes a packet that the peer sent. True if a timer was started by it.
@@ -32,35 +44,13 @@ impl Bandwidth {
     pub fn note_arrival(&mut self, now: Instant, view: &RtpView<'_>) -> bool {
         self.incoming.note_arrival(now, view)
     }
-}
 
-impl Worker {
-    /// Limits what a transport's peer sends in sum (mediasoup's `maxIncomingBitrate`), or ends the limit. The peer is
-    /// told by REMB, which is a wish: nothing is dropped.
-    ///
-    /// # Errors
-    /// Fails if there is no such transport.
-    pub fn set_max_incoming_bitrate(
-        &mut self,
-        now: Instant,
-        id: TransportId,
-        limit: Option<Bitrate>,
-    ) -> Result<(), NotFound> {
-        let key = self.transport_key(id)?;
-        let transport = self.transports.get_mut(key).ok_or_else(|| not_found("transport", &id))?;
-        transport.bandwidth.incoming.set_limit(now, limit);
-        self.set_timer(key);
-        Ok(())
+    /// Begins to estimate the path to the peer, if its client reports on it.
+    pub fn add_consumer(&mut self, now: Instant, parameters: &RtpParameters) {
+        self.outgoing(now).add_consumer(parameters);
     }
 
-    /// Tells a publisher about its packets if that is due.
-    pub(super) fn send_bandwidth_feedback(&mut self, now: Instant, key: usize) {
-        let Some(transport) = self.transports.get_mut(key) else { return };
-        let feedback = transport.feedback_ssrc;
-        let mut messages = Vec::new();
-        transport.bandwidth.incoming.handle_timeout(now, feedback, |message| messages.push(message));
-        for message in messages {
-            self.send_rtcp(key, message);
-        }
+    fn outgoing(&mut self, now: Instant) -> &mut Outgoing {
+        self.outgoing.get_or_insert_with(|| Box::new(Outgoing::new(now)))
     }
 }

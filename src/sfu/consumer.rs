@@ -19,6 +19,8 @@ use crate::sfu::rewrite::{ClockSample, Placed, Rewriter, Target};
 pub const MAX_HEADER_LEN: usize = FIXED_HEADER_LEN + 4 + 24;
 /// Characters of a MID that weir gives out.
 const MAX_MID_LEN: usize = 6;
+/// Bytes of a packet that is padding alone: what the padding count can say (RFC 3550 section 5.1).
+const PADDING_LEN: u8 = 255;
 /// The P bit of the first header byte.
 const PADDING_BIT: u8 = 0x20;
 /// Profile value of the one-byte extension form (RFC 8285 section 4.2).
@@ -40,8 +42,18 @@ pub struct Rtx {
 struct Extensions {
     mid: u8,
     abs_send_time: u8,
+    wide_sequence: u8,
     audio_level: u8,
     video_orientation: u8,
+}
+
+/// What the header extensions say of the moment of sending.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stamp {
+    /// Absolute send time: 24 bits, 6.18 fixed point seconds.
+    pub abs_send_time: u32,
+    /// Transport-wide sequence number, for consumers that want one.
+    pub wide_sequence: u16,
 }
 
 /// What was sent so far, for sender reports.
@@ -162,11 +174,11 @@ impl Consumer {
         out: &mut Vec<u8>,
         placed: Placed,
         packet: &CachedPacket,
-        abs_send_time: u32,
+        stamp: Stamp,
         padded_len: usize,
     ) -> usize {
         let start = out.len();
-        let header_len = self.write_header(out, self.payload_type, self.ssrc, placed, packet, abs_send_time);
+        let header_len = self.write_header(out, self.payload_type, self.ssrc, placed, Some(packet), stamp);
         if placed.is_filler {
             return header_len;
         }
@@ -189,21 +201,58 @@ impl Consumer {
         out: &mut Vec<u8>,
         placed: Placed,
         packet: &CachedPacket,
-        abs_send_time: u32,
+        stamp: Stamp,
     ) -> (u32, u64, usize) {
         let Some(rtx) = &mut self.rtx else {
-            let header_len = self.write_packet(out, placed, packet, abs_send_time, 0);
+            let header_len = self.write_packet(out, placed, packet, stamp, 0);
             return (self.ssrc, placed.sequence, header_len);
         };
         rtx.sequence += 1;
         let (ssrc, payload_type, sequence) = (rtx.ssrc, rtx.payload_type, rtx.sequence);
         let as_rtx = Placed { sequence, ..placed };
-        let header_len = self.write_header(out, payload_type, ssrc, as_rtx, packet, abs_send_time);
+        let header_len = self.write_header(out, payload_type, ssrc, as_rtx, Some(packet), stamp);
         out.extend_from_slice(&((placed.sequence & 0xFFFF) as u16).to_be_bytes());
         if !placed.is_filler {
             write_payload(out, placed.renumbering, packet);
         }
         (ssrc, sequence, header_len)
+    }
+
+    /// Appends a packet of padding alone on the retransmission stream, as probes are made of; None if there is no
+    /// such stream, or nothing was sent yet that it could belong to. What is returned is as above.
+    pub fn write_padding(&mut self, out: &mut Vec<u8>, stamp: Stamp) -> Option<(u32, u64, usize)> {
+        let (timestamp, _) = self.sent.last?;
+        let rtx = self.rtx.as_mut()?;
+        rtx.sequence += 1;
+        let (ssrc, payload_type, sequence) = (rtx.ssrc, rtx.payload_type, rtx.sequence);
+        let start = out.len();
+        let placed = Placed {
+            sequence,
+            timestamp,
+            marker: false,
+            renumbering: Renumbering::default(),
+            is_filler: true,
+        };
+        let header_len = self.write_header(out, payload_type, ssrc, placed, None, stamp);
+        out.extend(std::iter::repeat_n(0, usize::from(PADDING_LEN) - 1));
+        out.push(PADDING_LEN);
+        if let Some(first) = out.get_mut(start) {
+            *first |= PADDING_BIT;
+        }
+        Some((ssrc, sequence, header_len))
+    }
+
+    /// Whether packets of this consumer carry transport-wide sequence numbers.
+    #[must_use]
+    #[inline]
+    pub fn wants_wide_sequence(&self) -> bool {
+        self.extensions.wide_sequence != 0
+    }
+
+    /// Whether [`Self::write_padding`] can write something.
+    #[must_use]
+    pub fn can_pad(&self) -> bool {
+        !self.paused && self.rtx.is_some() && self.sent.last.is_some() && self.wants_wide_sequence()
     }
 
     fn write_header(
@@ -212,12 +261,11 @@ impl Consumer {
         payload_type: u8,
         ssrc: u32,
         placed: Placed,
-        packet: &CachedPacket,
-        abs_send_time: u32,
+        packet: Option<&CachedPacket>,
+        stamp: Stamp,
     ) -> usize {
         let mut header = [0_u8; MAX_HEADER_LEN];
-        let len =
-            FIXED_HEADER_LEN + self.write_extensions(&mut header[FIXED_HEADER_LEN..], packet, abs_send_time);
+        let len = FIXED_HEADER_LEN + self.write_extensions(&mut header[FIXED_HEADER_LEN..], packet, stamp);
         header[0] = if len > FIXED_HEADER_LEN { 0x90 } else { 0x80 };
         header[1] = u8::from(placed.marker) << 7 | payload_type & 0x7F;
         header[2..4].copy_from_slice(&((placed.sequence & 0xFFFF) as u16).to_be_bytes());
@@ -228,7 +276,7 @@ impl Consumer {
     }
 
     /// Writes the extension block in one-byte form (RFC 8285 section 4.2); its length is returned.
-    fn write_extensions(&self, block: &mut [u8], packet: &CachedPacket, abs_send_time: u32) -> usize {
+    fn write_extensions(&self, block: &mut [u8], packet: Option<&CachedPacket>, stamp: Stamp) -> usize {
         let mut at = 4;
         let mut put = |id: u8, value: &[u8]| {
             let end = at + 1 + value.len();
@@ -241,13 +289,14 @@ impl Consumer {
                 at = end;
             }
         };
-        let [_, seconds @ ..] = abs_send_time.to_be_bytes();
+        let [_, seconds @ ..] = stamp.abs_send_time.to_be_bytes();
         put(self.extensions.mid, self.mid.get(..self.mid_len).unwrap_or(&[]));
         put(self.extensions.abs_send_time, &seconds);
-        if let Some(level) = packet.audio_level {
+        put(self.extensions.wide_sequence, &stamp.wide_sequence.to_be_bytes());
+        if let Some(level) = packet.and_then(|packet| packet.audio_level) {
             put(self.extensions.audio_level, &[level]);
         }
-        if let Some(orientation) = packet.video_orientation {
+        if let Some(orientation) = packet.and_then(|packet| packet.video_orientation) {
             put(self.extensions.video_orientation, &[orientation]);
         }
         if at == 4 {
@@ -311,6 +360,7 @@ fn extensions(parameters: &RtpParameters) -> Extensions {
     Extensions {
         mid: id(Uri::Mid),
         abs_send_time: id(Uri::AbsSendTime),
+        wide_sequence: id(Uri::TransportWideCcDraft01),
         audio_level: id(Uri::SsrcAudioLevel),
         video_orientation: id(Uri::VideoOrientation),
     }

@@ -7,6 +7,7 @@ use super::{Transmit, Worker, post};
 use crate::media::codec::Layers;
 use crate::media::rtcp;
 use crate::sfu::api::{TapOutput, TapPacket};
+use crate::sfu::consumer::Stamp;
 use crate::sfu::rewrite::Target;
 use crate::sfu::srtp::MAX_OVERHEAD;
 
@@ -45,7 +46,7 @@ impl Worker {
     }
 
     /// The absolute send time extension's value: 24 bits, 6.18 fixed point seconds.
-    fn abs_send_time(&self, now: Instant) -> u32 {
+    pub(super) fn abs_send_time(&self, now: Instant) -> u32 {
         ((self.ntp(now) >> 14) & 0xFF_FFFF) as u32
     }
 
@@ -78,11 +79,12 @@ impl Worker {
                 continue;
             }
             let sending = transports.get_mut(consumer.transport).and_then(|transport| transport.sending());
-            let Some((srtp, tuple)) = sending else { continue };
+            let Some((srtp, tuple, outgoing)) = sending else { continue };
             let Some(target) = consumer.target(&offer) else {
                 self.events.extend(consumer.layers_change(producer.producer_type, &offer));
                 continue;
             };
+            let mut outgoing = outgoing.filter(|_| consumer.wants_wide_sequence());
             let mut batch = Batch::begin(scratch);
             for pending in &producer.pending {
                 let Some(packet) = producer.cached(pending) else { continue };
@@ -90,13 +92,18 @@ impl Worker {
                 let clock = |stream: usize| producer.streams.get(stream).and_then(|stream| stream.clock);
                 let Some(placed) = consumer.rewriter.place(target, stream, packet, clock) else { continue };
                 let start = batch.buffer.len();
+                let wide_sequence = outgoing.as_ref().map_or(0, |outgoing| outgoing.next_sequence());
+                let stamp = Stamp { abs_send_time, wide_sequence };
                 let header_len =
-                    consumer.write_packet(batch.buffer, placed, packet, abs_send_time, pending.padded_len);
+                    consumer.write_packet(batch.buffer, placed, packet, stamp, pending.padded_len);
                 // The rewriter counts from one cycle on; SRTP's index begins with the first sequence number.
                 let index = placed.sequence - crate::sfu::rewrite::FIRST_SEQUENCE;
                 if srtp.protect_rtp(batch.buffer, start, header_len, consumer.ssrc, index).is_err() {
                     batch.buffer.truncate(start);
                     continue;
+                }
+                if let Some(outgoing) = &mut outgoing {
+                    outgoing.note_sent(now, batch.buffer.len() - start);
                 }
                 consumer.sent.note(now, placed.timestamp, packet.payload.len());
                 forwarded += 1;
@@ -143,7 +150,8 @@ impl Worker {
         let Some(consumer) = self.consumers.get_mut(key).filter(|consumer| !consumer.paused) else { return };
         let Some(producer) = self.producers.get(consumer.producer) else { return };
         let sending = self.transports.get_mut(consumer.transport).and_then(|transport| transport.sending());
-        let Some((srtp, tuple)) = sending else { return };
+        let Some((srtp, tuple, outgoing)) = sending else { return };
+        let mut outgoing = outgoing.filter(|_| consumer.wants_wide_sequence());
         for sequence in missing {
             let Some(origin) = consumer.rewriter.origin(sequence) else { continue };
             let stream = producer.streams.get(origin.stream);
@@ -152,12 +160,17 @@ impl Worker {
             };
             let placed = origin.place(packet);
             let mut datagram = Vec::with_capacity(packet.payload.len() + 64);
+            let wide_sequence = outgoing.as_ref().map_or(0, |outgoing| outgoing.next_sequence());
+            let stamp = Stamp { abs_send_time, wide_sequence };
             let (ssrc, sequence, header_len) =
-                consumer.write_retransmission(&mut datagram, placed, packet, abs_send_time);
+                consumer.write_retransmission(&mut datagram, placed, packet, stamp);
             let index =
                 if ssrc == consumer.ssrc { sequence - crate::sfu::rewrite::FIRST_SEQUENCE } else { sequence };
             if srtp.protect_rtp(&mut datagram, 0, header_len, ssrc, index).is_ok() {
                 self.stats.rtp_retransmitted += 1;
+                if let Some(outgoing) = &mut outgoing {
+                    outgoing.note_sent(now, datagram.len());
+                }
                 post(&mut self.outbox, &mut self.stats, tuple, datagram);
             }
         }

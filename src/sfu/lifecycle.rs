@@ -184,6 +184,7 @@ impl Worker {
             .ok_or_else(|| ConsumeError::Capabilities("no common codec".into()))?;
         consumer.paused = paused;
         transport.next_mid = transport.next_mid.wrapping_add(1);
+        transport.bandwidth.add_consumer(now, &rtp_parameters);
         let info = ConsumerInfo {
             id,
             producer_id,

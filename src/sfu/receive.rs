@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use mediasoup_types::rtp_parameters::MediaKind;
 
 use super::{SocketId, Tuple, Worker};
+use crate::ids::Bitrate;
 use crate::media::rtcp::{self, Item};
 use crate::media::rtp::{self, RtpView};
 use crate::sfu::api::TapOutput;
@@ -189,10 +190,9 @@ impl Worker {
                         self.retransmit(now, consumer, rtcp::nacked(first, following));
                     }
                 }
-                Item::Report(_)
-                | Item::Bye { .. }
-                | Item::TransportFeedback(_)
-                | Item::EstimatedBitrate(_) => {}
+                Item::TransportFeedback(feedback) => self.handle_transport_feedback(now, key, &feedback),
+                Item::EstimatedBitrate(bitrate) => self.handle_estimated_bitrate(now, key, Bitrate(bitrate)),
+                Item::Report(_) | Item::Bye { .. } => {}
             }
         }
     }

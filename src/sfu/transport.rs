@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::ids::{RouterId, TransportId};
 use crate::sfu::Tuple;
 use crate::sfu::bandwidth::Bandwidth;
+use crate::sfu::bandwidth::outgoing::Outgoing;
 use crate::sfu::data::DataSide;
 use crate::sfu::plain_transport::Plain;
 use crate::sfu::sctp::Sctp;
@@ -109,13 +110,6 @@ impl Transport {
         [kind, sctp, self.reports_due, self.bandwidth.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// Where media can be sent now: the keys and the path. The same for all kinds, because it is asked per packet.
-    #[inline]
-    pub fn sending(&mut self) -> Option<(&mut Sender, Tuple)> {
-        let tuple = self.path?;
-        self.srtp.as_mut().map(|(sender, _)| (sender, tuple))
-    }
-
     /// Where RTCP can be sent now.
     pub fn sending_rtcp(&mut self) -> Option<(&mut Sender, Tuple)> {
         let tuple = match &self.kind {
@@ -123,6 +117,15 @@ impl Transport {
             Kind::WebRtc(_) => self.path?,
         };
         self.srtp.as_mut().map(|(sender, _)| (sender, tuple))
+    }
+
+    /// Where media can be sent now: the keys and the path, and what has to hear of every packet that carries a
+    /// transport-wide sequence number. The same for all kinds, because it is asked per packet.
+    #[inline]
+    pub fn sending(&mut self) -> Option<(&mut Sender, Tuple, Option<&mut Outgoing>)> {
+        let tuple = self.path?;
+        let outgoing = self.bandwidth.outgoing.as_deref_mut();
+        self.srtp.as_mut().map(|(sender, _)| (sender, tuple, outgoing))
     }
 
     /// Forgets the routes to a producer that is gone.

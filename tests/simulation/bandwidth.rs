@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use weir::ids::Bitrate;
+use weir::sfu::api::Event;
 
+use crate::network::Link;
 use crate::world::{Camera, World, film};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -49,4 +51,34 @@ fn a_publisher_is_told_its_limit() {
     world.core.set_max_incoming_bitrate(world.now, sending, None).unwrap();
     world.run(10 * SECOND);
     assert_eq!(world.peers[publisher].allowed, [0; 4], "zero means no limit");
+}
+
+#[test]
+fn a_narrow_path_is_noticed_and_its_viewer_told() {
+    let mut world = World::new(22);
+    let (publisher, sending) = world.join();
+    let producer = world.produce(sending, &[1000]);
+    let (viewer, viewing) = world.join();
+    let (consumer, _) = world.consume(viewer, viewing, &producer);
+    world.core.set_consumer_paused(world.now, consumer.id, false).unwrap();
+    world.network.delay = Duration::from_millis(20);
+    let address = world.peers[viewer].address;
+    world.network.links.insert(address, Link::new(world.now, 1000, SECOND));
+    // 500 kbit/s.
+    let mut camera = Camera::new(publisher, 1000, 2);
+    film(&mut world, &mut [&mut camera], 300);
+    assert!(world.core.available_outgoing_bitrate(viewing).unwrap().unwrap() >= Bitrate::kbps(500));
+    world.network.links.get_mut(&address).unwrap().set_capacity(world.now, 200);
+    film(&mut world, &mut [&mut camera], 90);
+    let available = world.core.available_outgoing_bitrate(viewing).unwrap().unwrap();
+    assert!(available <= Bitrate::kbps(250), "{available}");
+    assert!(world.network.links[&address].dropped > 0, "the producer has no smaller layer");
+    let told = world.events.iter().rev().find_map(|event| match event {
+        Event::AvailableOutgoingBitrate { transport, available, .. } if *transport == viewing => {
+            Some(*available)
+        }
+        _ => None,
+    });
+    assert!(told.is_some_and(|told| told <= Bitrate::kbps(400)), "{told:?}");
+    assert_eq!(world.core.available_outgoing_bitrate(sending).unwrap(), None, "nothing goes there");
 }

@@ -22,6 +22,7 @@ use rtc_stun::message::{BINDING_REQUEST, Message, Setter, TransactionId};
 use weir::media::rtcp::{self, Item};
 use weir::media::rtp::RtpView;
 use weir::sfu::api::WebRtcTransportInfo;
+use weir::sfu::bandwidth::arrivals::Arrivals;
 use weir::sfu::srtp::{self, Receiver, Sender, Suite};
 
 use crate::sctp_peer::SctpPeer;
@@ -33,6 +34,9 @@ const HISTORY: usize = 2000;
 
 /// Id of the transport-wide sequence number's header extension, and the first number, shortly before the wrap.
 pub(crate) const WIDE_SEQUENCE: u8 = 7;
+/// Id under which the server writes its own, and how often a viewer reports on them.
+const SERVER_WIDE_SEQUENCE: u8 = 5;
+const FEEDBACK_INTERVAL: Duration = Duration::from_millis(100);
 const FIRST_WIDE_SEQUENCE: u64 = (1 << 16) + 65_000;
 
 pub(crate) const VP8: u8 = 96;
@@ -105,6 +109,13 @@ pub(crate) struct Peer {
     pub(crate) wide_sent: Vec<Instant>,
     /// What the server told of them: index into `wide_sent`, and arrival in ticks of 250 µs if it arrived.
     pub(crate) wide_reported: Vec<(usize, Option<i64>)>,
+    /// What arrived with transport-wide sequence numbers of the server's, and when that is reported next.
+    arrivals: Arrivals,
+    feedback_due: Option<Instant>,
+    /// Whether this peer reports on what it receives.
+    pub(crate) reports_arrivals: bool,
+    /// Bytes of padding that came.
+    pub(crate) padding: usize,
     /// Bitrates that the server allowed by REMB.
     pub(crate) allowed: Vec<u64>,
     pub(crate) now: Instant,
@@ -166,6 +177,10 @@ impl Peer {
             rtx_sequence: 1 << 16,
             wide_sent: Vec::new(),
             wide_reported: Vec::new(),
+            arrivals: Arrivals::new(now),
+            feedback_due: None,
+            reports_arrivals: true,
+            padding: 0,
             allowed: Vec::new(),
             now,
             sctp: None,
@@ -209,7 +224,7 @@ impl Peer {
         let nacks = self.inboxes.values().flat_map(|inbox| inbox.missing.values().map(|(at, _)| *at)).min();
         let sctp = self.sctp.as_ref().and_then(SctpPeer::poll_timeout);
         let dtls = self.dtls.poll_timeout(&association());
-        [Some(self.next_check), dtls, nacks, sctp].into_iter().flatten().min()
+        [Some(self.next_check), self.feedback_due, dtls, nacks, sctp].into_iter().flatten().min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
@@ -227,6 +242,12 @@ impl Peer {
         self.sctp.iter_mut().for_each(|sctp| sctp.handle_timeout(now));
         self.drain_dtls(now);
         self.ask_again(now);
+        if self.feedback_due.is_some_and(|due| due <= now) {
+            self.feedback_due = None;
+            let mut messages = Vec::new();
+            self.arrivals.report(now, 1, 2, |message| messages.push(message));
+            messages.into_iter().for_each(|message| self.send_rtcp(message));
+        }
     }
 
     fn ask_again(&mut self, now: Instant) {
@@ -363,6 +384,16 @@ impl Peer {
         let (_, receiver) = self.keys.as_mut().expect("connected");
         let len = receiver.unprotect_rtp(datagram, ssrc, index).expect("authentic");
         let view = RtpView::parse(&datagram[..len]).unwrap();
+        let wide = view.extensions().find(|(id, _)| *id == SERVER_WIDE_SEQUENCE).map(|(_, value)| value);
+        if let Some(wide) = wide.and_then(|wide| wide.try_into().ok()).filter(|_| self.reports_arrivals) {
+            self.arrivals.note(now, u16::from_be_bytes(wide));
+            self.feedback_due.get_or_insert(now + FEEDBACK_INTERVAL);
+        }
+        if view.payload().is_empty() {
+            self.padding += len;
+            self.inboxes.entry(ssrc).or_default().highest.replace(reference.max(index));
+            return;
+        }
         let packet = |payload: &[u8]| ReceivedPacket {
             timestamp: view.timestamp(),
             marker: view.marker(),

@@ -1,0 +1,272 @@
+//! The direction from weir to a viewer: what was sent and what became of it, the estimate that follows from that, and
+//! the probes that the estimate needs.
+
+use std::time::{Duration, Instant};
+
+use mediasoup_types::rtp_parameters::{RtcpFeedback, RtpHeaderExtensionUri as Uri, RtpParameters};
+
+use crate::ids::Bitrate;
+use crate::media::rtcp::transport_cc::{REFERENCE_WRAP, TICK_US, TICKS_PER_REFERENCE, TransportFeedback};
+use crate::sfu::bandwidth::estimator::Estimator;
+use crate::sfu::bandwidth::probe::Prober;
+use crate::sfu::bandwidth::sent::{Sent, SentPackets};
+use crate::sfu::bandwidth::trend::Acknowledged;
+
+/// What a path is thought to take before anything is known (mediasoup's default).
+pub const INITIAL: Bitrate = Bitrate::kbps(600);
+/// No estimate is below this.
+pub const MINIMUM: Bitrate = Bitrate::kbps(30);
+/// The estimate is bound to what is wanted by this factor, so that no feedback, true or not, takes it anywhere else.
+const MAX_OVER_DESIRED: f64 = 1.35;
+/// Bytes that a datagram has beside its contents: IPv4 and UDP headers.
+const DATAGRAM_OVERHEAD: usize = 28;
+/// A peer that has reported before and is silent for this long is on a path that takes less.
+const STARVED_AFTER: Duration = Duration::from_secs(2);
+/// Time between two announcements of the estimate that say nothing surprising.
+const ANNOUNCEMENT_INTERVAL: Duration = Duration::from_secs(1);
+/// Changes that are announced at once.
+const SURPRISES: (f64, f64) = (0.75, 1.5);
+
+/// How a viewer reports on its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reporting {
+    /// Every packet, by transport-wide sequence numbers: the estimate is made here.
+    TransportCc,
+    /// The estimate itself.
+    Remb,
+}
+
+/// What one viewer's path takes.
+#[derive(Debug)]
+pub struct Outgoing {
+    reporting: Option<Reporting>,
+    epoch: Instant,
+    sent: SentPackets,
+    estimator: Estimator,
+    prober: Prober,
+    /// What the viewer told by REMB.
+    told: Option<Bitrate>,
+    /// The last reference time, as it was told and unwrapped.
+    reference: (u32, i64),
+    initial: Bitrate,
+    min: Bitrate,
+    max: Option<Bitrate>,
+    desired: Bitrate,
+    /// When the last feedback came, and whether anything was sent since then.
+    last_feedback: Option<Instant>,
+    unreported: bool,
+    announced: Option<(Bitrate, Instant)>,
+}
+
+impl Outgoing {
+    /// A path that nothing is known of.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self {
+            reporting: None,
+            epoch: now,
+            sent: SentPackets::default(),
+            estimator: Estimator::new(INITIAL, MINIMUM, INITIAL),
+            prober: Prober::default(),
+            told: None,
+            reference: (0, 0),
+            initial: INITIAL,
+            min: MINIMUM,
+            max: None,
+            desired: Bitrate::default(),
+            last_feedback: None,
+            unreported: false,
+            announced: None,
+        }
+    }
+
+    /// Takes reports of the kind that a consumer's client has agreed to; the first kind stays.
+    pub fn add_consumer(&mut self, parameters: &RtpParameters) {
+        let extension = |uri: Uri| parameters.header_extensions.iter().any(|known| known.uri == uri);
+        let feedback =
+            |kind: RtcpFeedback| parameters.codecs.iter().any(|codec| codec.rtcp_feedback().contains(&kind));
+        let reporting = if extension(Uri::TransportWideCcDraft01) && feedback(RtcpFeedback::TransportCc) {
+            Some(Reporting::TransportCc)
+        } else if extension(Uri::AbsSendTime) && feedback(RtcpFeedback::GoogRemb) {
+            Some(Reporting::Remb)
+        } else {
+            None
+        };
+        self.reporting = self.reporting.or(reporting);
+    }
+
+    /// Bounds the estimate.
+    pub fn set_min(&mut self, min: Option<Bitrate>) {
+        self.min = min.unwrap_or_default().max(MINIMUM);
+        self.apply_bounds();
+    }
+
+    /// Bounds the estimate.
+    pub fn set_max(&mut self, max: Option<Bitrate>) {
+        self.max = max;
+        self.apply_bounds();
+    }
+
+    /// Says what all consumers together would take at their best, and whether that is more than they get.
+    pub fn set_desired(&mut self, now: Instant, desired: Bitrate, more_is_wanted: bool) {
+        self.desired = desired;
+        self.apply_bounds();
+        let bound = self.bound();
+        self.prober.set_wanted(now, more_is_wanted && self.estimator.estimate() < bound);
+    }
+
+    fn bound(&self) -> Bitrate {
+        let desired = self.desired.mul_f64(MAX_OVER_DESIRED).max(self.initial);
+        self.max.map_or(desired, |max| desired.min(max)).max(self.min)
+    }
+
+    fn apply_bounds(&mut self) {
+        let bound = self.bound();
+        self.estimator.set_range(self.min, bound);
+    }
+
+    /// What the path takes, if its viewer tells anything of it.
+    #[must_use]
+    pub fn available(&self) -> Option<Bitrate> {
+        match self.reporting? {
+            Reporting::TransportCc => Some(self.estimator.estimate()),
+            Reporting::Remb => Some(
+                self.told.unwrap_or(self.initial).min(self.max.unwrap_or(Bitrate(u64::MAX))).max(self.min),
+            ),
+        }
+    }
+
+    /// Whether the viewer's own estimate is taken, which counts audio in.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.reporting == Some(Reporting::Remb)
+    }
+
+    /// The estimate and the wish, if they are worth telling now.
+    pub fn announce(&mut self, now: Instant) -> Option<(Bitrate, Bitrate)> {
+        let available = self.available()?;
+        let is_news = self.announced.is_none_or(|(last, at)| {
+            let change = available.0 as f64 / last.0.max(1) as f64;
+            let waited = now.saturating_duration_since(at) >= ANNOUNCEMENT_INTERVAL;
+            available != last && (waited || change < SURPRISES.0 || change > SURPRISES.1)
+        });
+        is_news.then(|| {
+            self.announced = Some((available, now));
+            (available, self.desired)
+        })
+    }
+
+    fn micros(&self, now: Instant) -> i64 {
+        now.saturating_duration_since(self.epoch).as_micros() as i64
+    }
+
+    /// The transport-wide sequence number of the next packet.
+    #[must_use]
+    #[inline]
+    pub fn next_sequence(&self) -> u16 {
+        self.sent.next_sequence()
+    }
+
+    /// Notes that the packet with the next sequence number was sent as a datagram of `len` bytes.
+    #[inline]
+    pub fn note_sent(&mut self, now: Instant, len: usize) {
+        let at = self.micros(now);
+        let len = u16::try_from(len + DATAGRAM_OVERHEAD).unwrap_or(u16::MAX);
+        let probe = self.prober.current();
+        self.sent.push(Sent { at, len, probe, lost: false });
+        self.unreported = true;
+        if probe != 0 {
+            self.prober.note_sent(at, u32::from(len));
+        }
+    }
+
+    /// Takes a viewer's report on packets.
+    pub fn handle_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) {
+        if self.reporting != Some(Reporting::TransportCc) {
+            return;
+        }
+        let base = self.unwrap_reference(feedback.reference) * TICKS_PER_REFERENCE;
+        let (mut newest_sent, mut last) = (None, None);
+        for (sequence, ticks) in feedback.packets() {
+            last = Some(sequence);
+            let Some(slot) = self.sent.get_mut(sequence) else { continue };
+            let Some(packet) = slot.as_mut() else { continue };
+            let Some(ticks) = ticks else {
+                if !std::mem::replace(&mut packet.lost, true) {
+                    self.estimator.lose();
+                }
+                continue;
+            };
+            let arrival = (base + ticks) * TICK_US;
+            let (sent, len, probe) = (packet.at, u32::from(packet.len), packet.probe);
+            *slot = None;
+            newest_sent = Some(sent);
+            self.estimator.acknowledge(&Acknowledged { sent, arrival, len }, probe != 0);
+            if probe != 0 {
+                self.prober.note_arrival(probe, sent, arrival, len);
+            }
+        }
+        if let Some(last) = last {
+            self.sent.forget_before(last);
+        }
+        let round_trip =
+            newest_sent.map(|sent| Duration::from_micros((self.micros(now) - sent).max(0) as u64));
+        let before = self.estimator.estimate();
+        self.estimator.update(now, round_trip, self.prober.is_recent(now));
+        if self.estimator.estimate() < before {
+            self.prober.back_off(now);
+        }
+        (self.last_feedback, self.unreported) = (Some(now), false);
+        self.finish_probe(now);
+    }
+
+    /// Takes a viewer's own estimate.
+    pub fn handle_estimate(&mut self, bitrate: Bitrate) {
+        self.told = Some(bitrate);
+    }
+
+    fn finish_probe(&mut self, now: Instant) {
+        if let Some(outcome) = self.prober.finish(now) {
+            self.estimator.probed(now, outcome);
+        }
+    }
+
+    fn unwrap_reference(&mut self, reference: u32) -> i64 {
+        let (last, unwrapped) = self.reference;
+        let ahead = (i64::from(reference) - i64::from(last)).rem_euclid(REFERENCE_WRAP);
+        let ahead = if ahead >= REFERENCE_WRAP / 2 { ahead - REFERENCE_WRAP } else { ahead };
+        self.reference = (reference, unwrapped.saturating_add(ahead));
+        self.reference.1
+    }
+
+    /// When a probe goes on or may begin.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.prober.poll_timeout().filter(|_| self.reporting == Some(Reporting::TransportCc))
+    }
+
+    /// Bytes of padding that are due now for a probe, if the transport `can_pad`.
+    pub fn handle_timeout(&mut self, now: Instant, can_pad: bool) -> usize {
+        let silent = |last: Instant| now.saturating_duration_since(last) >= STARVED_AFTER;
+        if self.unreported && self.last_feedback.is_some_and(silent) {
+            self.estimator.starve(now);
+            self.last_feedback = Some(now);
+        }
+        self.finish_probe(now);
+        if can_pad && !self.estimator.is_overused() {
+            self.prober.begin(now, self.estimator.estimate(), self.bound());
+        } else {
+            self.prober.back_off(now);
+        }
+        self.prober.due(now)
+    }
+
+    /// The estimator, for statistics.
+    #[must_use]
+    pub fn estimator(&self) -> &Estimator {
+        &self.estimator
+    }
+}
+
+#[cfg(test)]
+mod tests;
