@@ -5,10 +5,12 @@
 
 mod media;
 mod records;
+mod sctp;
 mod state;
 
 pub use media::{codecs, rtcp, rtp};
 pub use records::{datagrams, dtls, stun};
+pub use sctp::sctp;
 pub use state::{cache, nack};
 
 /// A fuzz target.
@@ -23,6 +25,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("nack", nack),
     ("rtcp", rtcp),
     ("rtp", rtp),
+    ("sctp", sctp),
     ("stun", stun),
 ];
 

@@ -130,6 +130,12 @@ impl Sctp {
         self.state
     }
 
+    /// Whether the stack panicked: nothing will come of this association any more.
+    #[must_use]
+    pub fn has_panicked(&self) -> bool {
+        self.socket.is_none()
+    }
+
     /// Begins an association unless it was begun. Both sides may do so at once (RFC 9260 section 5.2.1).
     pub fn connect(&mut self, now: Instant) {
         if self.state == SctpState::New {
