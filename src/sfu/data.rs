@@ -8,7 +8,7 @@
 mod forward;
 mod lifecycle;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use mediasoup_types::sctp_parameters::SctpStreamParameters;
 use serde::Serialize;
@@ -16,7 +16,7 @@ use slab::Slab;
 
 use crate::ids::{DataConsumerId, DataProducerId, RouterId};
 use crate::sfu::api::NotFound;
-use crate::sfu::sctp::Sctp;
+use crate::sfu::sctp::{DataMessage, MAX_MESSAGE_LEN, Sctp};
 
 /// Data producers that one transport may have, and data consumers: as many as there are streams.
 pub const MAX_DATA_CHANNELS: usize = crate::sfu::sctp::MAX_STREAMS as usize;
@@ -28,8 +28,8 @@ pub const MAX_SUBCHANNELS: usize = 64;
 /// How a data producer is made.
 #[derive(Debug, Clone)]
 pub struct DataProducerOptions {
-    /// The stream that its messages come on.
-    pub sctp_stream_parameters: SctpStreamParameters,
+    /// The stream that its messages come on; none on a direct transport.
+    pub sctp_stream_parameters: Option<SctpStreamParameters>,
     /// The channel's label.
     pub label: String,
     /// The channel's protocol.
@@ -43,8 +43,8 @@ pub struct DataProducerOptions {
 pub struct DataProducerInfo {
     /// The data producer.
     pub id: DataProducerId,
-    /// The stream that its messages come on.
-    pub sctp_stream_parameters: SctpStreamParameters,
+    /// The stream that its messages come on; none on a direct transport.
+    pub sctp_stream_parameters: Option<SctpStreamParameters>,
     /// The channel's label.
     pub label: String,
     /// The channel's protocol.
@@ -73,8 +73,8 @@ pub struct DataConsumerInfo {
     pub id: DataConsumerId,
     /// Whose messages it gets.
     pub data_producer_id: DataProducerId,
-    /// The stream that its messages go on.
-    pub sctp_stream_parameters: SctpStreamParameters,
+    /// The stream that its messages go on; none on a direct transport.
+    pub sctp_stream_parameters: Option<SctpStreamParameters>,
     /// The channel's label.
     pub label: String,
     /// The channel's protocol.
@@ -160,6 +160,20 @@ pub enum ConsumeDataError {
     Full(usize),
 }
 
+/// Why a message could not be sent from inside the process.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendDataError {
+    /// No such data producer.
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    /// The data producer is not on a direct transport: its peer sends.
+    #[error("the data producer's messages come from its peer")]
+    NotDirect,
+    /// The message is too long.
+    #[error("the message has {0} bytes, {MAX_MESSAGE_LEN} are allowed")]
+    TooLong(usize),
+}
+
 /// Why the subchannels of a data consumer could not be set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SetSubchannelsError {
@@ -171,12 +185,22 @@ pub enum SetSubchannelsError {
     TooMany,
 }
 
+/// What the reader of a data consumer on a direct transport gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// A message.
+    Message(DataMessage),
+    /// The data consumer is gone; nothing follows.
+    Closed,
+}
+
 /// A data producer.
 pub struct DataProducer {
     id: DataProducerId,
     router: RouterId,
     /// Key in the worker.
     transport: usize,
+    /// On a direct transport, the stream is a number that nothing goes on.
     parameters: SctpStreamParameters,
     label: String,
     protocol: String,
@@ -192,6 +216,7 @@ pub struct DataConsumer {
     /// Keys in the worker.
     transport: usize,
     producer: usize,
+    is_direct: bool,
     parameters: SctpStreamParameters,
     paused: bool,
     subchannels: Vec<u16>,
@@ -205,6 +230,7 @@ pub struct DataChannels {
     consumers: Slab<DataConsumer>,
     producer_keys: HashMap<DataProducerId, usize>,
     consumer_keys: HashMap<DataConsumerId, usize>,
+    delivered: VecDeque<(DataConsumerId, Delivery)>,
 }
 
 impl DataChannels {

@@ -40,9 +40,11 @@ pub struct RemoteSsrc {
 /// How a transport comes by its path and keys, and whatever else only this kind has.
 pub enum Kind {
     /// ICE and DTLS.
-    WebRtc(WebRtc),
+    WebRtc(Box<WebRtc>),
     /// An address and keys that were told.
     Plain(Plain),
+    /// Nothing: whoever uses it is inside the process.
+    Direct,
 }
 
 /// A transport.
@@ -104,7 +106,7 @@ impl Transport {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let kind = match &self.kind {
             Kind::WebRtc(webrtc) => webrtc.poll_timeout(),
-            Kind::Plain(_) => None,
+            Kind::Plain(_) | Kind::Direct => None,
         };
         let sctp = self.data.sctp.as_ref().and_then(Sctp::poll_timeout);
         [kind, sctp, self.reports_due, self.bandwidth.poll_timeout()].into_iter().flatten().min()
@@ -114,7 +116,7 @@ impl Transport {
     pub fn sending_rtcp(&mut self) -> Option<(&mut Sender, Tuple)> {
         let tuple = match &self.kind {
             Kind::Plain(plain) => plain.rtcp_path(self.path)?,
-            Kind::WebRtc(_) => self.path?,
+            Kind::WebRtc(_) | Kind::Direct => self.path?,
         };
         self.srtp.as_mut().map(|(sender, _)| (sender, tuple))
     }

@@ -48,7 +48,8 @@ impl Worker {
         let ice = IceLite::new(self.config.ice_consent_timeout);
         let ufrag = ice.credentials().ufrag.clone();
         let ice_parameters = ice_parameters(&ice);
-        let (key, id) = self.add_transport(router, Kind::WebRtc(WebRtc { ice, dtls: Dtls::default() }))?;
+        let (key, id) =
+            self.add_transport(router, Kind::WebRtc(Box::new(WebRtc { ice, dtls: Dtls::default() })))?;
         self.ufrags.insert(ufrag, key);
         if let Some(transport) = self.transports.get_mut(key).filter(|_| options.enable_sctp) {
             transport.data.sctp = Some(Sctp::new(self.config.ntp_at.0));
@@ -108,7 +109,7 @@ impl Worker {
     pub(super) fn webrtc(&mut self, key: usize) -> Option<&mut WebRtc> {
         match &mut self.transports.get_mut(key)?.kind {
             Kind::WebRtc(webrtc) => Some(webrtc),
-            Kind::Plain(_) => None,
+            Kind::Plain(_) | Kind::Direct => None,
         }
     }
 

@@ -490,7 +490,7 @@ impl RouterHandle {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
         let made = self.worker.call(move |turn| {
             let info = turn.core.tap(turn.now, producer)?;
-            turn.taps.insert(info.id, sender);
+            turn.readers.taps.insert(info.id, sender);
             Ok(info)
         });
         made.await.map(|info| (info, receiver))
@@ -502,7 +502,7 @@ impl RouterHandle {
     /// Fails if there is no such tap.
     pub async fn close_tap(&self, tap: TapId) -> Result<(), RequestError<NotFound>> {
         let closed = self.worker.call(move |turn| {
-            turn.taps.remove(&tap);
+            turn.readers.taps.remove(&tap);
             turn.core.close_tap(tap)
         });
         closed.await

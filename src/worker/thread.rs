@@ -9,9 +9,11 @@ use mio::{Events, Poll};
 use tokio::sync::mpsc;
 
 use super::sockets::Sockets;
-use crate::ids::TapId;
+use crate::ids::{DataConsumerId, TapId};
 use crate::sfu::Worker;
 use crate::sfu::api::{Event, TapOutput};
+use crate::sfu::data::Delivery;
+use crate::sfu::sctp::DataMessage;
 
 /// Requests that wait for a worker; one more waits in its caller.
 pub(super) const MAX_REQUESTS: usize = 1024;
@@ -37,7 +39,14 @@ pub(super) struct Turn<'a> {
     pub(super) now: Instant,
     pub(super) core: &'a mut Worker,
     pub(super) sockets: &'a mut Sockets,
-    pub(super) taps: &'a mut HashMap<TapId, mpsc::Sender<TapOutput>>,
+    pub(super) readers: &'a mut Readers,
+}
+
+/// Who reads inside the process, over bounded channels.
+#[derive(Default)]
+pub(super) struct Readers {
+    pub(super) taps: HashMap<TapId, mpsc::Sender<TapOutput>>,
+    pub(super) data: HashMap<DataConsumerId, mpsc::Sender<DataMessage>>,
 }
 
 /// Everything that a worker's thread owns.
@@ -54,7 +63,7 @@ impl WorkerThread {
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(MAX_READY);
         let mut waiting: VecDeque<Event> = VecDeque::new();
-        let mut taps: HashMap<TapId, mpsc::Sender<TapOutput>> = HashMap::new();
+        let mut readers = Readers::default();
         loop {
             let now = Instant::now();
             let until = self.core.poll_timeout().map_or(IDLE, |due| due.saturating_duration_since(now));
@@ -68,7 +77,7 @@ impl WorkerThread {
                 }
             }
             events.iter().for_each(|event| self.sockets.note(event));
-            let stopping = self.handle_requests(&mut taps);
+            let stopping = self.handle_requests(&mut readers);
             self.read();
             let now = Instant::now();
             self.core.handle_timeout(now);
@@ -77,7 +86,8 @@ impl WorkerThread {
                 self.core.note_send_drop(self.sockets.take_dropped());
             }
             self.sockets.handle_timeout(now, &mut self.core);
-            self.deliver(&mut waiting, &mut taps);
+            self.deliver(&mut readers);
+            self.report(&mut waiting);
             if stopping {
                 return;
             }
@@ -85,12 +95,12 @@ impl WorkerThread {
     }
 
     /// Runs what was asked for. True if the worker is to stop.
-    fn handle_requests(&mut self, taps: &mut HashMap<TapId, mpsc::Sender<TapOutput>>) -> bool {
+    fn handle_requests(&mut self, readers: &mut Readers) -> bool {
         for _ in 0..MAX_REQUESTS {
             match self.requests.try_recv() {
                 Ok(Request::Run(run)) => {
                     let (core, sockets) = (&mut self.core, &mut self.sockets);
-                    run(&mut Turn { now: Instant::now(), core, sockets, taps });
+                    run(&mut Turn { now: Instant::now(), core, sockets, readers });
                 }
                 Ok(Request::Stop) | Err(TryRecvError::Disconnected) => {
                     self.core.close(Instant::now());
@@ -116,7 +126,8 @@ impl WorkerThread {
         }
     }
 
-    fn deliver(&mut self, waiting: &mut VecDeque<Event>, taps: &mut HashMap<TapId, mpsc::Sender<TapOutput>>) {
+    fn deliver(&mut self, readers: &mut Readers) {
+        let Readers { taps, data } = readers;
         while let Some((tap, output)) = self.core.poll_tapped() {
             let ends = matches!(output, TapOutput::Closed);
             let Some(reader) = taps.get(&tap) else { continue };
@@ -134,6 +145,25 @@ impl WorkerThread {
                 taps.remove(&tap); // the reader sees the end of its channel, even if the last output did not fit
             }
         }
+        while let Some((consumer, delivery)) = self.core.poll_delivered() {
+            let Delivery::Message(message) = delivery else {
+                data.remove(&consumer);
+                continue;
+            };
+            match data.get(&consumer).map(|reader| reader.try_send(message)) {
+                None | Some(Ok(())) => {}
+                Some(Err(mpsc::error::TrySendError::Full(_))) => self.core.note_data_drop(consumer),
+                Some(Err(mpsc::error::TrySendError::Closed(_))) => {
+                    data.remove(&consumer);
+                    if self.core.close_data_consumer(Instant::now(), consumer).is_err() {
+                        tracing::debug!(%consumer, "a data consumer ended twice");
+                    }
+                }
+            }
+        }
+    }
+
+    fn report(&mut self, waiting: &mut VecDeque<Event>) {
         while let Some(event) = self.core.poll_event() {
             if waiting.len() < MAX_WAITING_EVENTS {
                 waiting.push_back(event);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use mediasoup_types::data_structures::SctpState;
 use mediasoup_types::sctp_parameters::SctpStreamParameters;
 use rand::rngs::StdRng;
@@ -10,9 +11,10 @@ use rtc_sctp::PayloadProtocolIdentifier;
 use weir::ids::TransportId;
 use weir::sfu::api::{Event, WebRtcTransportOptions};
 use weir::sfu::data::{
-    ConsumeDataError, DataConsumerInfo, DataConsumerOptions, DataProducerInfo, DataProducerOptions,
+    Audience, ConsumeDataError, DataConsumerInfo, DataConsumerOptions, DataProducerInfo, DataProducerOptions,
+    Delivery, SendDataError,
 };
-use weir::sfu::sctp::MAX_STREAM_BUFFER_LEN;
+use weir::sfu::sctp::{DataMessage, MAX_MESSAGE_LEN, MAX_STREAM_BUFFER_LEN};
 
 use crate::sctp_peer::{Received, SctpPeer};
 use crate::world::{TRANSPORT, World};
@@ -43,7 +45,7 @@ impl World {
     ) -> DataProducerInfo {
         self.sctp(peer).open(&parameters);
         let options = DataProducerOptions {
-            sctp_stream_parameters: parameters,
+            sctp_stream_parameters: Some(parameters),
             label: "chat".into(),
             protocol: "json".into(),
             paused: false,
@@ -58,7 +60,7 @@ impl World {
     ) -> DataConsumerInfo {
         let options = DataConsumerOptions::default();
         let consumer = self.core.consume_data(self.now, transport, producer.id, options).unwrap();
-        self.sctp(peer).open(&consumer.sctp_stream_parameters);
+        self.sctp(peer).open(&consumer.sctp_stream_parameters.unwrap());
         consumer
     }
 
@@ -81,7 +83,7 @@ impl World {
     }
 
     fn received(&self, peer: usize, consumer: &DataConsumerInfo) -> &[Received] {
-        let stream = consumer.sctp_stream_parameters.stream_id;
+        let stream = consumer.sctp_stream_parameters.unwrap().stream_id;
         self.sctp_of(peer).received.get(&stream).map(Vec::as_slice).unwrap_or_default()
     }
 }
@@ -182,7 +184,8 @@ fn messages_without_retransmissions_are_lost_and_hold_up_nobody() {
         let (anna, ben) = (world.join_with_data(), world.join_with_data());
         let producer = world.produce_data(anna, parameters);
         let consumer = world.consume_data(ben, &producer);
-        assert_eq!(consumer.sctp_stream_parameters, SctpStreamParameters { stream_id: 0, ..parameters });
+        let expected = SctpStreamParameters { stream_id: 0, ..parameters };
+        assert_eq!(consumer.sctp_stream_parameters, Some(expected));
         world.network.loss = 0.05;
         world.network.delay = Duration::from_millis(10);
         world.stream(anna.0, 1, (0..2000_u32).map(|number| number.to_be_bytes().to_vec()));
@@ -276,7 +279,7 @@ fn closing_in_the_middle_closes_both_ends_and_frees_the_stream() {
     world.core.close_data_consumer(world.now, first.id).unwrap();
     world.run(2 * SECOND);
     assert_eq!(world.received(ben.0, &second).len(), 1);
-    assert_eq!(world.sctp_of(ben.0).closed, [first.sctp_stream_parameters.stream_id]);
+    assert_eq!(world.sctp_of(ben.0).closed, [first.sctp_stream_parameters.unwrap().stream_id]);
 
     world.core.close_data_producer(world.now, producer.id).unwrap();
     world.run(2 * SECOND);
@@ -339,7 +342,7 @@ fn impossible_channels_are_refused() {
     let anna = world.join_with_data();
     let producer = world.produce_data(anna, ordered(5));
     let mut produce = |parameters, label: &str| {
-        let (sctp_stream_parameters, label) = (parameters, label.to_owned());
+        let (sctp_stream_parameters, label) = (Some(parameters), label.to_owned());
         let options =
             DataProducerOptions { sctp_stream_parameters, label, protocol: String::new(), paused: false };
         world.core.produce_data(world.now, anna.1, options).map(drop).map_err(|error| error.to_string())
@@ -378,7 +381,7 @@ fn consumers_may_choose_another_reliability() {
     let mut consume = |options| {
         let consumer = world.core.consume_data(world.now, anna.1, producer.id, options).unwrap();
         let SctpStreamParameters { ordered, max_packet_life_time, max_retransmits, .. } =
-            consumer.sctp_stream_parameters;
+            consumer.sctp_stream_parameters.unwrap();
         (ordered, max_packet_life_time, max_retransmits)
     };
     let options = DataConsumerOptions::default;
@@ -414,4 +417,54 @@ fn garbage_ends_its_senders_association_at_most() {
     world.send(mallory.0, 0, b"nor does noise harm its own association");
     world.run(SECOND);
     assert_eq!(world.received(ben.0, &his).len(), 1);
+}
+
+#[test]
+fn the_process_itself_talks_to_peers_over_a_direct_transport() {
+    let mut world = World::new(34);
+    let ben = world.join_with_data();
+    let direct = world.core.create_direct_transport(world.router).unwrap();
+    let options = |sctp_stream_parameters| {
+        let (label, protocol) = ("bot".to_owned(), String::new());
+        DataProducerOptions { sctp_stream_parameters, label, protocol, paused: false }
+    };
+    assert!(
+        world.core.produce_data(world.now, direct, options(Some(ordered(0)))).is_err(),
+        "no streams there"
+    );
+    assert!(world.core.produce_data(world.now, ben.1, options(None)).is_err(), "streams there");
+    let bot = world.core.produce_data(world.now, direct, options(None)).unwrap();
+    let to_ben = world.consume_data(ben, &bot);
+    let bens = world.produce_data(ben, ordered(700));
+    let to_bot = world.core.consume_data(world.now, direct, bens.id, DataConsumerOptions::default()).unwrap();
+    assert_eq!(to_bot.sctp_stream_parameters, None);
+
+    let message = |text: &'static str| DataMessage::String(Bytes::from_static(text.as_bytes()));
+    let everyone = Audience::default();
+    world.core.send_data(world.now, bot.id, &message("hello"), &everyone).unwrap();
+    let elsewhere = world.core.send_data(world.now, bens.id, &message("forged"), &everyone);
+    assert_eq!(elsewhere, Err(SendDataError::NotDirect));
+    let too_long = DataMessage::Binary(vec![0; MAX_MESSAGE_LEN + 1].into());
+    let refused = world.core.send_data(world.now, bot.id, &too_long, &everyone);
+    assert_eq!(refused, Err(SendDataError::TooLong(MAX_MESSAGE_LEN + 1)));
+    world.say(ben.0, 700, true, b"hi");
+    world.run(SECOND);
+    assert_eq!(world.received(ben.0, &to_ben), [(true, b"hello".to_vec())]);
+    assert_eq!(world.core.poll_delivered(), Some((to_bot.id, Delivery::Message(message("hi")))));
+
+    let to_some = |world: &mut World, audience: &Audience| {
+        world.core.send_data(world.now, bot.id, &message("some"), audience).unwrap();
+        world.core.data_consumer_stats(to_ben.id).unwrap().messages_sent
+    };
+    let channel_4 = Audience { subchannels: vec![4, 5], required_subchannel: None };
+    let channel_9 = Audience { subchannels: vec![4], required_subchannel: Some(9) };
+    let sent = [to_some(&mut world, &channel_4), to_some(&mut world, &channel_9)];
+    assert_eq!(sent, [1, 1], "ben listens to neither");
+    world.core.set_data_consumer_subchannels(to_ben.id, vec![4]).unwrap();
+    let sent = [to_some(&mut world, &channel_4), to_some(&mut world, &channel_9)];
+    assert_eq!(sent, [2, 2], "ben does not listen to 9");
+
+    world.core.close_transport(world.now, direct).unwrap();
+    assert!(world.core.poll_event().is_some_and(|event| event == Event::DataConsumerClosed(to_ben.id)));
+    assert_eq!(world.core.poll_delivered(), Some((to_bot.id, Delivery::Closed)));
 }

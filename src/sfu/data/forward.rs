@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use mediasoup_types::data_structures::SctpState;
 
-use super::Audience;
+use super::{Audience, Delivery};
 use crate::sfu::Worker;
 use crate::sfu::api::Event;
-use crate::sfu::sctp::{DataMessage, Output, Sctp, SendError};
+use crate::sfu::sctp::{DataMessage, MAX_STREAMS, Output, Sctp, SendError};
 use crate::sfu::transport::Kind;
 
 impl Worker {
@@ -89,8 +89,12 @@ impl Worker {
     /// The peer closed channels. It expects the same of this side before it uses their numbers again (RFC 8831 section
     /// 6.7); that a data producer or consumer is gone is signalled.
     fn follow_reset(&mut self, now: Instant, key: usize, streams: &[u16]) {
-        let Some(sctp) = self.sctp(key) else { return };
-        streams.iter().for_each(|stream| sctp.reset_stream(now, *stream));
+        let Some(data) = self.transports.get_mut(key).map(|transport| &mut transport.data) else { return };
+        let Some(sctp) = &mut data.sctp else { return };
+        let used = data.producers.keys().chain(data.consumers.keys()).filter(|_| streams.is_empty());
+        for stream in streams.iter().filter(|stream| **stream < MAX_STREAMS).chain(used) {
+            sctp.reset_stream(now, *stream);
+        }
     }
 
     fn data_consumer_on(&self, transport: usize, stream: u16) -> Option<crate::ids::DataConsumerId> {
@@ -110,7 +114,13 @@ impl Worker {
     }
 
     /// Hands a message of a data producer to its consumers.
-    fn forward_data(&mut self, now: Instant, key: usize, message: &DataMessage, audience: &Audience) {
+    pub(super) fn forward_data(
+        &mut self,
+        now: Instant,
+        key: usize,
+        message: &DataMessage,
+        audience: &Audience,
+    ) {
         let Some(producer) = self.data.producers.get_mut(key) else { return };
         producer.stats.messages_received += 1;
         producer.stats.bytes_received += message.payload().len() as u64;
@@ -132,8 +142,14 @@ impl Worker {
             return;
         }
         let Some(transport) = self.transports.get_mut(consumer.transport) else { return };
-        let Some(sctp) = &mut transport.data.sctp else { return };
-        match sctp.send(now, &consumer.parameters, message) {
+        let sent = match &mut transport.data.sctp {
+            Some(sctp) => sctp.send(now, &consumer.parameters, message),
+            None => {
+                self.data.delivered.push_back((consumer.id, Delivery::Message(message.clone())));
+                Ok(())
+            }
+        };
+        match sent {
             Ok(()) => {
                 consumer.stats.messages_sent += 1;
                 consumer.stats.bytes_sent += message.payload().len() as u64;

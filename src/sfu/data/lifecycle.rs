@@ -5,13 +5,14 @@ use std::time::Instant;
 use mediasoup_types::sctp_parameters::SctpStreamParameters;
 
 use super::{
-    ConsumeDataError, DataConsumer, DataConsumerInfo, DataConsumerOptions, DataConsumerStats, DataProducer,
-    DataProducerInfo, DataProducerOptions, DataProducerStats, DataSide, MAX_DATA_CHANNELS, MAX_NAME_LEN,
-    MAX_SUBCHANNELS, ProduceDataError, SetSubchannelsError,
+    Audience, ConsumeDataError, DataConsumer, DataConsumerInfo, DataConsumerOptions, DataConsumerStats,
+    DataProducer, DataProducerInfo, DataProducerOptions, DataProducerStats, DataSide, Delivery,
+    MAX_DATA_CHANNELS, MAX_NAME_LEN, MAX_SUBCHANNELS, ProduceDataError, SendDataError, SetSubchannelsError,
 };
-use crate::ids::{DataConsumerId, DataProducerId, TransportId};
-use crate::sfu::api::{Event, NotFound};
-use crate::sfu::sctp::MAX_STREAMS;
+use crate::ids::{DataConsumerId, DataProducerId, RouterId, TransportId};
+use crate::sfu::api::{CreateTransportError, Event, NotFound};
+use crate::sfu::sctp::{DataMessage, MAX_MESSAGE_LEN, MAX_STREAMS};
+use crate::sfu::transport::Kind;
 use crate::sfu::{Worker, not_found};
 
 impl Worker {
@@ -25,37 +26,38 @@ impl Worker {
         transport_id: TransportId,
         options: DataProducerOptions,
     ) -> Result<DataProducerInfo, ProduceDataError> {
-        let DataProducerOptions { sctp_stream_parameters: parameters, label, protocol, paused } = options;
+        let DataProducerOptions { sctp_stream_parameters, label, protocol, paused } = options;
         let key = self.transport_key(transport_id)?;
         let transport = self.transports.get_mut(key).ok_or_else(|| not_found("transport", &transport_id))?;
         let (router, data) = (transport.router, &mut transport.data);
-        let sctp = data.sctp.as_mut().ok_or(ProduceDataError::NoSctp)?;
-        if data.producers.len() >= MAX_DATA_CHANNELS {
-            return Err(ProduceDataError::Full(MAX_DATA_CHANNELS));
-        }
+        let free_stream = data.free_stream().ok_or(ProduceDataError::Full(MAX_DATA_CHANNELS))?;
         if label.len() > MAX_NAME_LEN || protocol.len() > MAX_NAME_LEN {
             return Err(ProduceDataError::NameTooLong);
         }
-        check_reliability(&parameters).map_err(|why| ProduceDataError::Parameters(why.into()))?;
+        let refuse = |why: String| Err(ProduceDataError::Parameters(why));
+        let parameters = match (&transport.kind, sctp_stream_parameters) {
+            (Kind::Direct, None) => SctpStreamParameters::new_ordered(free_stream),
+            (Kind::Direct, Some(_)) => return refuse("a direct transport has no streams".into()),
+            _ if data.sctp.is_none() => return Err(ProduceDataError::NoSctp),
+            (_, None) => return refuse("missing".into()),
+            (_, Some(parameters)) => parameters,
+        };
+        if let Err(why) = check_reliability(&parameters) {
+            return refuse(why.into());
+        }
         let stream = parameters.stream_id;
         if stream >= MAX_STREAMS {
-            let why = format!("streamId {stream} is not below {MAX_STREAMS}");
-            return Err(ProduceDataError::Parameters(why));
+            return refuse(format!("streamId {stream} is not below {MAX_STREAMS}"));
         }
         if data.producers.contains_key(&stream) || data.consumers.contains_key(&stream) {
-            let why = format!("streamId {stream} is in use on this transport");
-            return Err(ProduceDataError::Parameters(why));
+            return refuse(format!("streamId {stream} is in use on this transport"));
         }
-        if transport.srtp.is_some() {
+        if let Some(sctp) = data.sctp.as_mut().filter(|_| transport.srtp.is_some()) {
             sctp.connect(now);
         }
         let id = DataProducerId::random();
-        let info = DataProducerInfo {
-            id,
-            sctp_stream_parameters: parameters,
-            label: label.clone(),
-            protocol: protocol.clone(),
-        };
+        let info =
+            DataProducerInfo { id, sctp_stream_parameters, label: label.clone(), protocol: protocol.clone() };
         let producer = DataProducer {
             id,
             router,
@@ -95,20 +97,26 @@ impl Worker {
             .ok_or_else(|| not_found("data producer", &producer_id))?;
         let data = &mut transport.data;
         let stream_id = data.free_stream().ok_or(ConsumeDataError::Full(MAX_DATA_CHANNELS))?;
-        let sctp = data.sctp.as_mut().ok_or(ConsumeDataError::NoSctp)?;
+        let is_direct = matches!(transport.kind, Kind::Direct);
         let parameters = consumer_parameters(stream_id, &producer.parameters, &options);
         check_reliability(&parameters).map_err(|why| ConsumeDataError::Options(why.into()))?;
         if options.subchannels.len() > MAX_SUBCHANNELS {
             return Err(ConsumeDataError::Options(SetSubchannelsError::TooMany.to_string()));
         }
-        sctp.forget_stream(stream_id);
-        if transport.srtp.is_some() {
-            sctp.connect(now);
+        match &mut data.sctp {
+            Some(sctp) => {
+                sctp.forget_stream(stream_id);
+                if transport.srtp.is_some() {
+                    sctp.connect(now);
+                }
+            }
+            None if is_direct => {}
+            None => return Err(ConsumeDataError::NoSctp),
         }
         let info = DataConsumerInfo {
             id: DataConsumerId::random(),
             data_producer_id: producer_id,
-            sctp_stream_parameters: parameters,
+            sctp_stream_parameters: (!is_direct).then_some(parameters),
             label: producer.label.clone(),
             protocol: producer.protocol.clone(),
             data_producer_paused: producer.paused,
@@ -117,6 +125,7 @@ impl Worker {
             id: info.id,
             transport: key,
             producer: producer_key,
+            is_direct,
             parameters,
             paused: options.paused,
             subchannels: options.subchannels,
@@ -260,6 +269,9 @@ impl Worker {
     fn remove_data_consumer(&mut self, now: Instant, key: usize) -> Option<DataConsumerId> {
         let consumer = self.data.consumers.try_remove(key)?;
         self.data.consumer_keys.remove(&consumer.id);
+        if consumer.is_direct {
+            self.data.delivered.push_back((consumer.id, Delivery::Closed));
+        }
         if let Some(producer) = self.data.producers.get_mut(consumer.producer) {
             producer.consumers.retain(|known| *known != key);
         }
@@ -283,6 +295,54 @@ impl Worker {
     fn data_consumer(&mut self, id: DataConsumerId) -> Result<&mut DataConsumer, NotFound> {
         let key = self.data.consumer_keys.get(&id);
         key.and_then(|key| self.data.consumers.get_mut(*key)).ok_or_else(|| not_found("data consumer", &id))
+    }
+}
+
+/// Direct transports.
+impl Worker {
+    /// Makes a direct transport in a router: its data producers and data consumers are used from inside the process.
+    ///
+    /// # Errors
+    /// Fails if there is no such router or the worker is full.
+    pub fn create_direct_transport(&mut self, router: RouterId) -> Result<TransportId, CreateTransportError> {
+        self.add_transport(router, Kind::Direct).map(|(_, id)| id)
+    }
+
+    /// Sends a message on a data producer of a direct transport.
+    ///
+    /// # Errors
+    /// Fails if there is no such data producer, it is on another kind of transport, or the message is too long.
+    pub fn send_data(
+        &mut self,
+        now: Instant,
+        id: DataProducerId,
+        message: &DataMessage,
+        audience: &Audience,
+    ) -> Result<(), SendDataError> {
+        let key = self.data_producer_key(id)?;
+        let transport =
+            self.data.producers.get(key).and_then(|producer| self.transports.get(producer.transport));
+        if !transport.is_some_and(|transport| matches!(transport.kind, Kind::Direct)) {
+            return Err(SendDataError::NotDirect);
+        }
+        if message.payload().len() > MAX_MESSAGE_LEN {
+            return Err(SendDataError::TooLong(message.payload().len()));
+        }
+        self.forward_data(now, key, message, audience);
+        Ok(())
+    }
+
+    /// The next thing for the reader of a data consumer on a direct transport.
+    pub fn poll_delivered(&mut self) -> Option<(DataConsumerId, Delivery)> {
+        self.data.delivered.pop_front()
+    }
+
+    /// Counts a message that such a reader was too slow for.
+    pub fn note_data_drop(&mut self, id: DataConsumerId) {
+        self.stats.dropped_data += 1;
+        if let Ok(consumer) = self.data_consumer(id) {
+            consumer.stats.messages_dropped += 1;
+        }
     }
 }
 
