@@ -5,6 +5,7 @@ mod support;
 
 mod client;
 mod crowd;
+mod data;
 mod hostile;
 mod media;
 mod networks;

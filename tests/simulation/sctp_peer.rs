@@ -40,7 +40,8 @@ impl SctpPeer {
     pub(crate) fn connect(now: Instant) -> Self {
         let mut endpoint =
             Endpoint::new(server(), TransportProtocol::UDP, Arc::new(EndpointConfig::new()), None);
-        let (handle, association) = endpoint.connect(now, ClientConfig::default(), server()).unwrap();
+        let (handle, association) =
+            endpoint.connect(now, ClientConfig::default(), server()).expect("a first association");
         let mut peer = Self {
             endpoint,
             handle,
@@ -58,13 +59,14 @@ impl SctpPeer {
 
     /// Opens this end of a negotiated channel.
     pub(crate) fn open(&mut self, parameters: &SctpStreamParameters) {
-        let mut stream = self.association.open_stream(parameters.stream_id, Ppi::Binary).unwrap();
+        let mut stream =
+            self.association.open_stream(parameters.stream_id, Ppi::Binary).expect("a free stream");
         let (kind, value) = match (parameters.max_retransmits, parameters.max_packet_life_time) {
             (Some(retransmits), _) => (ReliabilityType::Rexmit, retransmits),
             (_, Some(time)) => (ReliabilityType::Timed, time),
             _ => (ReliabilityType::Reliable, 0),
         };
-        stream.set_reliability_params(!parameters.ordered, kind, value.into()).unwrap();
+        stream.set_reliability_params(!parameters.ordered, kind, value.into()).expect("an open stream");
     }
 
     pub(crate) fn send(&mut self, now: Instant, stream: u16, is_text: bool, message: &[u8]) {
@@ -78,13 +80,18 @@ impl SctpPeer {
     }
 
     pub(crate) fn send_as(&mut self, now: Instant, stream: u16, ppi: Ppi, message: &[u8]) {
-        self.association.stream(stream).unwrap().write_with_ppi(now, message, ppi).unwrap();
+        let mut stream = self.association.stream(stream).expect("an open stream");
+        stream.write_with_ppi(now, message, ppi).expect("a message that is not too long");
         self.drain(now);
     }
 
     /// Closes a channel.
     pub(crate) fn close(&mut self, now: Instant, stream: u16) {
-        self.association.stream(stream).unwrap().close(now).unwrap();
+        self.association
+            .stream(stream)
+            .expect("an open stream")
+            .close(now)
+            .expect("a reset that can be sent");
         self.drain(now);
     }
 
@@ -137,7 +144,7 @@ impl SctpPeer {
             while let Some(chunks) =
                 self.association.stream(id).ok().and_then(|mut stream| stream.read().ok()?)
             {
-                let message = chunks.to_payload(1 << 20).unwrap().to_vec();
+                let message = chunks.to_payload(1 << 20).expect("less than a megabyte").to_vec();
                 let message = match chunks.ppi {
                     Ppi::String => (true, message),
                     Ppi::StringEmpty => (true, Vec::new()),

@@ -74,7 +74,8 @@ impl Core {
 
     /// Makes a transport and the client's end of it.
     pub(crate) async fn prepare(&self, behaviour: Behaviour) -> Result<Prepared> {
-        let info = self.router.create_webrtc_transport(WebRtcTransportOptions::default()).await?;
+        let options = WebRtcTransportOptions { enable_sctp: behaviour.data_channels };
+        let info = self.router.create_webrtc_transport(options).await?;
         let info = json!({
             "id": info.id, "iceParameters": info.ice_parameters, "iceCandidates": info.ice_candidates,
             "dtlsParameters": info.dtls_parameters,

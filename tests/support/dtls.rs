@@ -46,6 +46,7 @@ pub(crate) struct Dtls {
     remote: SocketAddr,
     crypto: Arc<dyn RTCCryptoProvider>,
     fingerprint: String,
+    received: Vec<BytesMut>,
 }
 
 /// What a datagram brought about.
@@ -77,7 +78,7 @@ impl Dtls {
         let config = Arc::new(config);
         let server = (role == Role::Server).then(|| Arc::clone(&config));
         let endpoint = Endpoint::new(local, TransportProtocol::UDP, server);
-        Ok(Self { endpoint, config, role, remote, crypto, fingerprint })
+        Ok(Self { endpoint, config, role, remote, crypto, fingerprint, received: Vec::new() })
     }
 
     /// The client's `dtlsParameters`.
@@ -103,11 +104,22 @@ impl Dtls {
         for event in events {
             match event {
                 EndpointEvent::HandshakeComplete => progress = Progress::Connected,
+                EndpointEvent::ApplicationData(data) => self.received.push(data),
                 EndpointEvent::PeerClosed => progress = Progress::Closed,
                 _ => {}
             }
         }
         Ok(progress)
+    }
+
+    /// What came through the association since the last call.
+    pub(crate) fn take_received(&mut self) -> Vec<BytesMut> {
+        std::mem::take(&mut self.received)
+    }
+
+    /// Sends something through the association.
+    pub(crate) fn write(&mut self, now: Instant, data: &[u8]) -> Result<()> {
+        Ok(self.endpoint.write(now, self.remote, data)?)
     }
 
     pub(crate) fn poll_transmit(&mut self) -> Option<BytesMut> {

@@ -14,6 +14,8 @@ pub(crate) mod path;
 pub(crate) mod peer;
 pub(crate) mod publisher;
 pub(crate) mod reception;
+#[path = "../simulation/sctp_peer.rs"]
+pub(crate) mod sctp_peer;
 pub(crate) mod server;
 pub(crate) mod socketio;
 pub(crate) mod stun;

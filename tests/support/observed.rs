@@ -35,6 +35,10 @@ pub(crate) struct Observations {
     pub(crate) nacks: BTreeMap<u32, Vec<u16>>,
     /// The last sender report by SSRC.
     pub(crate) sender_reports: BTreeMap<u32, SenderReport>,
+    /// Whether data channels can be used.
+    pub(crate) has_data_channels: bool,
+    /// Data channel messages by stream: whether each is text, and its bytes.
+    pub(crate) messages: BTreeMap<u16, Vec<(bool, Vec<u8>)>>,
     /// The number of reception report blocks about an SSRC.
     pub(crate) reception_reports: BTreeMap<u32, u64>,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
+use mediasoup_types::sctp_parameters::SctpStreamParameters;
 use rtc_crypto::RTCCryptoProvider;
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc_rtcp::packet::Packet as RtcpPacket;
@@ -25,6 +26,7 @@ use tokio::time::sleep_until;
 use super::dtls::{BROWSER_PROFILES, Dtls, Progress, Role, Srtp};
 use super::observed::{Observations, Shared};
 use super::path::{Path, server_address};
+use super::sctp_peer::SctpPeer;
 use super::stun::{self, Credentials};
 
 /// Commands that may wait for the task.
@@ -51,6 +53,8 @@ pub(crate) struct Behaviour {
     pub(crate) loses: Vec<u64>,
     /// Of the RTP packets that it sends, the n-th ones that never reach the network.
     pub(crate) drops: Vec<u64>,
+    /// Whether it opens an SCTP association once DTLS is up.
+    pub(crate) data_channels: bool,
 }
 
 impl Default for Behaviour {
@@ -64,14 +68,19 @@ impl Default for Behaviour {
             candidate: 0,
             loses: Vec::new(),
             drops: Vec::new(),
+            data_channels: false,
         }
     }
 }
+
+/// Something to do with the data channels.
+type OnSctp = Box<dyn FnOnce(&mut SctpPeer, Instant) + Send>;
 
 enum Command {
     Rtp(Vec<u8>),
     Rtcp(Vec<u8>),
     Raw(Vec<u8>),
+    Data(OnSctp),
     Goodbye,
 }
 
@@ -106,6 +115,7 @@ impl Prepared {
             crypto,
             dtls,
             srtp: None,
+            sctp: None,
             started: false,
             rtp_sent: 0,
             next_check: Instant::now(),
@@ -165,6 +175,22 @@ impl Transport {
         self.command(Command::Raw(datagram)).await
     }
 
+    /// Opens this end of a data channel that was signalled.
+    pub(crate) async fn open_channel(&self, parameters: SctpStreamParameters) -> Result<()> {
+        self.command(Command::Data(Box::new(move |sctp, _| sctp.open(&parameters)))).await
+    }
+
+    /// Closes a data channel, as `mediasoup-client` does before it tells the server.
+    pub(crate) async fn close_channel(&self, stream: u16) -> Result<()> {
+        self.command(Command::Data(Box::new(move |sctp, now| sctp.close(now, stream)))).await
+    }
+
+    /// Sends a text on a data channel.
+    pub(crate) async fn send_text(&self, stream: u16, text: String) -> Result<()> {
+        let send = move |sctp: &mut SctpPeer, now| sctp.send(now, stream, true, text.as_bytes());
+        self.command(Command::Data(Box::new(send))).await
+    }
+
     /// Asks the server for packets again (RFC 4585 section 6.2.1).
     pub(crate) async fn send_nack(&self, ssrc: u32, sequences: &[u16]) -> Result<()> {
         let nacks = nack_pairs_from_sequence_numbers(sequences);
@@ -221,6 +247,7 @@ struct Link {
     crypto: Arc<dyn RTCCryptoProvider>,
     dtls: Dtls,
     srtp: Option<Srtp>,
+    sctp: Option<SctpPeer>,
     started: bool,
     rtp_sent: u64,
     next_check: Instant,
@@ -242,8 +269,11 @@ impl Link {
                 self.check(now).await?;
             }
             self.dtls.handle_timeout(now)?;
+            self.sctp.iter_mut().for_each(|sctp| sctp.handle_timeout(now));
             self.flush().await?;
-            let wake = self.dtls.poll_timeout().map_or(self.next_check, |at| at.min(self.next_check));
+            let sctp = self.sctp.as_ref().and_then(SctpPeer::poll_timeout);
+            let wake =
+                [self.dtls.poll_timeout(), sctp].into_iter().flatten().fold(self.next_check, Instant::min);
             tokio::select! {
                 received = self.path.receive() => self.receive(&mut received?)?,
                 command = inbox.recv() => match command {
@@ -268,6 +298,20 @@ impl Link {
     }
 
     async fn flush(&mut self) -> Result<()> {
+        if let Some(sctp) = &mut self.sctp {
+            for packet in sctp.outbox.drain(..) {
+                self.dtls.write(Instant::now(), &packet)?;
+            }
+            let (connected, received) = (sctp.is_connected, std::mem::take(&mut sctp.received));
+            if connected && (!received.is_empty() || !self.seen.lock().has_data_channels) {
+                self.seen.update(|seen| {
+                    seen.has_data_channels = true;
+                    for (stream, messages) in received {
+                        seen.messages.entry(stream).or_default().extend(messages);
+                    }
+                });
+            }
+        }
         while let Some(datagram) = self.dtls.poll_transmit() {
             self.path.send(&datagram).await?;
         }
@@ -277,6 +321,12 @@ impl Link {
     async fn send(&mut self, command: Command) -> Result<()> {
         let datagram = match (command, &mut self.srtp) {
             (Command::Raw(datagram), _) => datagram,
+            (Command::Data(act), _) => {
+                if let Some(sctp) = &mut self.sctp {
+                    act(sctp, Instant::now());
+                }
+                return Ok(());
+            }
             (Command::Rtp(packet), Some(srtp)) => {
                 let index = self.rtp_sent;
                 self.rtp_sent += 1;
@@ -309,9 +359,16 @@ impl Link {
                     let srtp = self.dtls.srtp(&self.server_fingerprint)?;
                     self.seen.update(|seen| seen.profile = Some(srtp.profile));
                     self.srtp = Some(srtp);
+                    self.sctp = self.behaviour.data_channels.then(|| SctpPeer::connect(Instant::now()));
                 }
                 Progress::Closed => self.seen.update(|seen| seen.closed_by_server = true),
-                Progress::None => {}
+                Progress::None => {
+                    for packet in self.dtls.take_received() {
+                        self.sctp.iter_mut().for_each(|sctp| {
+                            sctp.handle_packet(Instant::now(), packet.clone().freeze());
+                        });
+                    }
+                }
             },
             Some(128..=191) => self.receive_srtp(datagram),
             _ => self.seen.update(|seen| seen.unreadable += 1),
