@@ -20,7 +20,7 @@ use crate::egress::Egress;
 use crate::http::{self, Routes, Running, Server, StatsReader, StatsSource};
 use crate::live::Rooms;
 use crate::media::ortc;
-use crate::signaling::Signaling;
+use crate::signaling::{self, Signaling};
 use crate::worker::WorkerPool;
 
 /// How long clients get to take their goodbye.
@@ -75,7 +75,11 @@ impl App {
         let stats = stats_source(&workers, &rooms, &signaling, egress.clone(), server.stats());
         let routes =
             Routes { rooms: rooms.clone(), egress: egress.clone(), stats, stopping: stopped.clone() };
-        let http = server.start(http::public(routes.into_router().layer(socket_io), stopped));
+        let http =
+            server
+                .start(http::public(routes.into_router().layer(socket_io), stopped).layer(
+                    axum::middleware::map_request(async |request| signaling::find_socket_io(request)),
+                ));
         Ok(Self { config, http_addr, announced, workers, egress, rooms, signaling, http, stopping, follower })
     }
 

@@ -61,7 +61,12 @@ pub enum Event {
         kind: MediaKind,
     },
     /// A peer is gone, with everything that it had.
-    PeerLeft(PeerId),
+    PeerLeft {
+        /// Who.
+        peer: PeerId,
+        /// What it had told about itself, if it did.
+        info: Option<PeerInfo>,
+    },
 }
 
 /// What happened over HLS, in whichever room.
@@ -77,7 +82,12 @@ pub enum HlsEvent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerEvent {
     /// A consumer ended because its producer did.
-    ConsumerClosed(ConsumerId),
+    ConsumerClosed {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Its producer.
+        producer: ProducerId,
+    },
     /// A consumer's producer was paused.
     ConsumerPaused(ConsumerId),
     /// A consumer's producer was resumed.

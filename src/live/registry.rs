@@ -66,6 +66,8 @@ pub(super) struct Producer {
     pub(super) paused: bool,
     pub(super) app_data: serde_json::Value,
     pub(super) hls: HlsState,
+    /// How many were published before it in the room.
+    pub(super) number: u64,
 }
 
 /// Whether a producer feeds its peer's HLS.
@@ -95,7 +97,13 @@ struct Peer {
     /// From the oldest to the newest.
     transports: Vec<Transport>,
     producers: Vec<Producer>,
-    consumers: HashMap<ConsumerId, TransportId>,
+    consumers: HashMap<ConsumerId, Consumer>,
+}
+
+#[derive(Debug)]
+struct Consumer {
+    transport: TransportId,
+    producer: ProducerId,
 }
 
 /// What went with a transport.
@@ -113,6 +121,7 @@ pub(super) struct RemovedTransport {
 /// What went with a peer.
 #[derive(Debug, PartialEq)]
 pub(super) struct RemovedPeer {
+    pub(super) info: Option<PeerInfo>,
     pub(super) transports: Vec<TransportId>,
     pub(super) had_hls: bool,
     pub(super) was_live: bool,
@@ -138,12 +147,23 @@ pub(super) struct Registry {
     peers: HashMap<PeerId, Peer>,
     index: Arc<Index>,
     live: HashSet<PeerId>,
+    /// How many producers there have been.
+    published: u64,
     closed: bool,
 }
 
 impl Registry {
     pub(super) fn new(room: RouterId, limits: Limits, stays: bool, index: Arc<Index>) -> Self {
-        Self { room, limits, stays, peers: HashMap::new(), index, live: HashSet::new(), closed: false }
+        Self {
+            room,
+            limits,
+            stays,
+            peers: HashMap::new(),
+            index,
+            live: HashSet::new(),
+            published: 0,
+            closed: false,
+        }
     }
 
     pub(super) fn add_peer(&mut self, peer: PeerId, inbox: mpsc::Sender<PeerEvent>) -> Result<(), Refusal> {
@@ -200,6 +220,7 @@ impl Registry {
         Some(RemovedPeer {
             transports,
             had_hls: removed.feeds_hls(),
+            info: removed.info,
             was_live: self.live.remove(peer),
             ended_room: self.peers.is_empty() && !self.stays,
         })
@@ -256,7 +277,7 @@ impl Registry {
         let ends_hls = fed_before && !peer.feeds_hls();
         let (consumers, left) = std::mem::take(&mut peer.consumers)
             .into_iter()
-            .partition::<HashMap<_, _>, _>(|(_, carrier)| *carrier == transport);
+            .partition::<HashMap<_, _>, _>(|(_, consumer)| consumer.transport == transport);
         peer.consumers = left;
         self.forget([transport]);
         self.forget(producers.iter().map(|producer| producer.id));
@@ -315,6 +336,8 @@ impl Registry {
         let taken =
             entry.producers.iter().any(|other| other.kind == producer.kind && other.hls != HlsState::Off);
         producer.hls = if wants_hls && !taken { HlsState::Chosen } else { HlsState::Off };
+        producer.number = self.published;
+        self.published += 1;
         let (id, hls) = (producer.id, producer.hls);
         entry.producers.push(producer);
         self.note(id, peer);
@@ -377,17 +400,24 @@ impl Registry {
         self.peers.iter().flat_map(|(name, entry)| entry.producers.iter().map(move |p| (name, p)))
     }
 
+    /// What was published last: by someone else than the peer, or else by the peer itself.
+    pub(super) fn newest_producer(&self, peer: &PeerId) -> Option<ProducerId> {
+        let newest = self.producers().max_by_key(|(name, producer)| (*name != peer, producer.number));
+        newest.map(|(_, producer)| producer.id)
+    }
+
     /// Whether the peer may have one more consumer.
     pub(super) fn room_for_consumer(&self, peer: &PeerId) -> Result<(), Refusal> {
         let held = self.peers.get(peer).ok_or(Refusal::Gone)?.consumers.len();
         within(held, self.limits.consumers_per_peer)
     }
 
-    /// Notes a consumer that was made on `transport`.
+    /// Notes a consumer of `producer` that was made on `transport`.
     pub(super) fn add_consumer(
         &mut self,
         peer: &PeerId,
         transport: TransportId,
+        producer: ProducerId,
         consumer: ConsumerId,
     ) -> Result<(), Refusal> {
         self.room_for_consumer(peer)?;
@@ -395,17 +425,22 @@ impl Registry {
         if !entry.has_transport(transport) {
             return Err(Refusal::Gone);
         }
-        entry.consumers.insert(consumer, transport);
+        entry.consumers.insert(consumer, Consumer { transport, producer });
         self.note(consumer, peer);
         Ok(())
     }
 
-    /// Takes a consumer out; tells whose it was.
-    pub(super) fn remove_consumer(&mut self, consumer: ConsumerId) -> Option<PeerId> {
+    /// Takes a consumer out; tells whose it was, and of what.
+    pub(super) fn remove_consumer(&mut self, consumer: ConsumerId) -> Option<(PeerId, ProducerId)> {
         let name = self.owner(consumer)?;
         self.forget([consumer]);
-        self.peers.get_mut(&name)?.consumers.remove(&consumer);
-        Some(name)
+        let removed = self.peers.get_mut(&name)?.consumers.remove(&consumer)?;
+        Some((name, removed.producer))
+    }
+
+    /// The producer of one of the peer's consumers.
+    pub(super) fn consumed_producer(&self, peer: &PeerId, consumer: ConsumerId) -> Option<ProducerId> {
+        self.peers.get(peer)?.consumers.get(&consumer).map(|consumer| consumer.producer)
     }
 
     /// Whose thing this is, if it is in this room.

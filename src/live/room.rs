@@ -8,14 +8,14 @@ use tokio::sync::{broadcast, mpsc};
 use tracing::{debug, info};
 
 use super::error::{
-    ConnectTransportError, ConsumeError, ControlError, CreateTransportError, IntroduceError, JoinError,
-    NotYours, PeerGone, ProduceError,
+    ConnectTransportError, ConsumeError, ControlError, CreateTransportError, JoinError, NotYours, PeerGone,
+    ProduceError,
 };
 use super::event::{Event, HlsEvent, PeerEvent};
-use super::registry::{Direction, HlsState, Limits, PeerInfo, Producer, Refusal, Registry, TransportRef};
-use super::{Counts, EVENT_BACKLOG, MAX_DEVICE_BYTES, MAX_DISPLAY_NAME_CHARS, PEER_EVENT_BACKLOG, rooms};
+use super::registry::{Direction, HlsState, Limits, Producer, Refusal, Registry, TransportRef};
+use super::{Counts, EVENT_BACKLOG, PEER_EVENT_BACKLOG, rooms};
 use crate::egress::{Egress, EgressEvent};
-use crate::ids::{ConsumerId, PeerId, ProducerId, RoomId, RouterId, TransportId};
+use crate::ids::{PeerId, ProducerId, RoomId, RouterId, TransportId};
 use crate::sfu::api::{
     self, ConsumerInfo, TransportCloseReason, WebRtcTransportInfo, WebRtcTransportOptions,
 };
@@ -160,7 +160,7 @@ impl Room {
         if removed.had_hls {
             self.end_hls(peer);
         }
-        self.publish(Event::PeerLeft(peer.clone()));
+        self.publish(Event::PeerLeft { peer: peer.clone(), info: removed.info });
         if removed.was_live {
             self.publish_hls(HlsEvent::OffAir(peer.clone()));
         }
@@ -173,44 +173,6 @@ impl Room {
             }
             self.log_refused("close router", self.inner.router.close().await);
         }
-    }
-
-    /// Notes what a peer tells about itself. The others hear of it: the first time that the peer is there, later that
-    /// it is called something else.
-    ///
-    /// # Errors
-    /// The peer is gone, or says too much.
-    pub fn introduce(&self, peer: &PeerId, info: PeerInfo) -> Result<(), IntroduceError> {
-        if info.display_name.as_ref().is_some_and(|name| name.chars().count() > MAX_DISPLAY_NAME_CHARS) {
-            return Err(IntroduceError::NameTooLong(MAX_DISPLAY_NAME_CHARS));
-        }
-        if info.device.to_string().len() > MAX_DEVICE_BYTES {
-            return Err(IntroduceError::DeviceTooLong(MAX_DEVICE_BYTES));
-        }
-        let name = info.display_name.clone();
-        let before = self.registry().set_info(peer, info.clone()).map_err(|_| PeerGone)?;
-        match before {
-            None => self.publish(Event::PeerJoined { peer: peer.clone(), info }),
-            Some(before) if before.display_name == name => {}
-            Some(before) => self.publish(Event::PeerRenamed {
-                peer: peer.clone(),
-                display_name: name,
-                old_display_name: before.display_name,
-            }),
-        }
-        Ok(())
-    }
-
-    /// What a peer told about itself, if it did.
-    #[must_use]
-    pub fn peer_info(&self, peer: &PeerId) -> Option<PeerInfo> {
-        self.registry().info(peer).cloned()
-    }
-
-    /// Everyone who told about itself.
-    #[must_use]
-    pub fn introduced_peers(&self) -> Vec<(PeerId, PeerInfo)> {
-        self.registry().infos()
     }
 
     /// Makes a transport for a peer, which `replaces` those that the peer had for the same direction, with everything on
@@ -248,25 +210,6 @@ impl Room {
     #[must_use]
     pub fn newest_transport(&self, peer: &PeerId, direction: Direction) -> Option<TransportId> {
         self.registry().transport(peer, TransportRef::Newest, direction)
-    }
-
-    /// Closes one of the peer's transports with everything on it.
-    ///
-    /// # Errors
-    /// Not the peer's transport.
-    pub async fn close_transport(&self, peer: &PeerId, transport: TransportId) -> Result<(), NotYours> {
-        let removed = {
-            let mut registry = self.registry();
-            if !registry.owns_transport(peer, transport) {
-                return Err(not_yours("transport", transport));
-            }
-            registry.remove_transport(transport)
-        };
-        if let Some((_, removed)) = removed {
-            self.transport_removed(peer, removed);
-            self.close_in_core(transport).await;
-        }
-        Ok(())
     }
 
     /// Connects one of the peer's transports.
@@ -308,7 +251,8 @@ impl Room {
         };
         let info = self.inner.router.produce(transport, kind, parameters, false).await?;
         let id = info.id;
-        let producer = Producer { id, transport, kind, paused: false, app_data, hls: HlsState::Off };
+        let producer =
+            Producer { id, transport, kind, paused: false, app_data, hls: HlsState::Off, number: 0 };
         let added = self.registry().add_producer(peer, producer, self.inner.egress.is_some());
         match added {
             Err(refusal) => {
@@ -349,43 +293,12 @@ impl Room {
             (transport, publisher, entry.app_data.clone())
         };
         let consumer = self.inner.router.consume(transport, producer, capabilities, true).await?;
-        let added = self.registry().add_consumer(peer, transport, consumer.id);
+        let added = self.registry().add_consumer(peer, transport, producer, consumer.id);
         if let Err(refusal) = added {
             self.log_refused("close consumer", self.inner.router.close_consumer(consumer.id).await);
             return Err(consume_refusal(refusal));
         }
         Ok(Consumed { consumer, publisher, app_data })
-    }
-
-    /// Pauses or resumes one of the peer's consumers.
-    ///
-    /// # Errors
-    /// Not the peer's consumer.
-    pub async fn set_consumer_paused(
-        &self,
-        peer: &PeerId,
-        consumer: ConsumerId,
-        paused: bool,
-    ) -> Result<(), ControlError> {
-        if self.registry().owner(consumer).as_ref() != Some(peer) {
-            return Err(not_yours("consumer", consumer).into());
-        }
-        Ok(self.inner.router.set_consumer_paused(consumer, paused).await?)
-    }
-
-    /// Closes one of the peer's consumers.
-    ///
-    /// # Errors
-    /// Not the peer's consumer.
-    pub async fn close_consumer(&self, peer: &PeerId, consumer: ConsumerId) -> Result<(), ControlError> {
-        {
-            let mut registry = self.registry();
-            if registry.owner(consumer).as_ref() != Some(peer) {
-                return Err(not_yours("consumer", consumer).into());
-            }
-            registry.remove_consumer(consumer);
-        }
-        Ok(self.inner.router.close_consumer(consumer).await?)
     }
 
     /// Pauses or resumes one of the peer's producers, and tells everyone if that is a change.
@@ -411,18 +324,23 @@ impl Room {
         Ok(())
     }
 
-    /// Ends one of the peer's producers, and tells everyone.
+    /// Ends one of the peer's producers, and tells everyone. Its kind is the answer.
     ///
     /// # Errors
     /// Not the peer's producer, or none of this kind.
-    pub async fn close_producer(&self, peer: &PeerId, producer: ProducerRef) -> Result<(), ControlError> {
-        let (id, _) = self.own_producer(peer, producer)?;
+    pub async fn close_producer(
+        &self,
+        peer: &PeerId,
+        producer: ProducerRef,
+    ) -> Result<MediaKind, ControlError> {
+        let (id, kind) = self.own_producer(peer, producer)?;
         let removed = self.registry().remove_producer(peer, id);
         let Some((removed, ends_hls, was_live)) = removed else {
             return Err(not_yours("producer", id).into());
         };
         self.producers_removed(peer, &[removed], ends_hls, was_live);
-        Ok(self.inner.router.close_producer(id).await?)
+        self.inner.router.close_producer(id).await?;
+        Ok(kind)
     }
 
     /// What the other peers publish, with who does.
@@ -435,10 +353,10 @@ impl Room {
             .collect()
     }
 
-    /// What the peer itself publishes, from the first to the last.
+    /// What was published last: by another peer, or else by this one itself.
     #[must_use]
-    pub fn own_producers(&self, peer: &PeerId) -> Vec<ProducerId> {
-        self.registry().producers().filter(|(name, _)| *name == peer).map(|(_, entry)| entry.id).collect()
+    pub fn newest_producer(&self, peer: &PeerId) -> Option<ProducerId> {
+        self.registry().newest_producer(peer)
     }
 
     /// Lets nobody in from now on and removes everyone.
@@ -460,8 +378,10 @@ impl Room {
             }
             api::Event::AvailableOutgoingBitrate { .. } => {} // no client has asked for it yet
             api::Event::ConsumerClosed(consumer) => {
-                let owner = self.registry().remove_consumer(consumer);
-                self.tell(owner, PeerEvent::ConsumerClosed(consumer)).await;
+                let removed = self.registry().remove_consumer(consumer);
+                if let Some((owner, producer)) = removed {
+                    self.tell(Some(owner), PeerEvent::ConsumerClosed { consumer, producer }).await;
+                }
             }
             api::Event::ConsumerPaused(consumer) => {
                 let owner = self.registry().owner(consumer);
@@ -534,7 +454,7 @@ impl Room {
         }
     }
 
-    async fn close_in_core(&self, transport: TransportId) {
+    pub(super) async fn close_in_core(&self, transport: TransportId) {
         self.log_refused("close transport", self.inner.router.close_transport(transport).await);
     }
 
@@ -562,7 +482,7 @@ impl Room {
     }
 }
 
-fn not_yours(what: &'static str, id: impl ToString) -> NotYours {
+pub(super) fn not_yours(what: &'static str, id: impl ToString) -> NotYours {
     NotYours { what, id: id.to_string() }
 }
 

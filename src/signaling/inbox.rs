@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::rate::TokenBucket;
-use super::room::wire;
+use super::refusal::{Code, Refusal};
 use super::{Config, Counters};
 
 /// How many events of one socket may wait to be handled.
@@ -125,7 +125,7 @@ impl Inbox {
         debug!(peer = %socket.id, why, "event refused");
         if answer.wanted() {
             // A client that floods and does not read loses its answers.
-            drop(answer.send(&wire::error(why)));
+            drop(answer.send(&Refusal::new(Code::SlowDown, &why).to_value()));
         }
     }
 }

@@ -11,4 +11,5 @@ mod media;
 mod networks;
 mod plain;
 mod room;
+mod rooms;
 mod wire;

@@ -3,6 +3,7 @@
 //! A transcript is a dialogue. `anna> …` is a packet that Anna's client sends, `anna< …` the next one that it gets, and
 //! `anna~ …` one of those that it gets in whatever order. A line that begins with a blank goes on with the one above.
 //! In what is received, the string `<name>` takes a value that later lines mean by the same name, and `<*>` is any value.
+//! `! path …` says where the clients connect if that is not `/socket.io/`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -43,7 +44,7 @@ fn parse(text: &str) -> Result<Vec<Line>> {
     let mut lines: Vec<Line> = Vec::new();
     for (index, raw) in text.lines().enumerate() {
         let number = index + 1;
-        if raw.is_empty() || raw.starts_with('#') {
+        if raw.is_empty() || raw.starts_with(['#', '!']) {
             continue;
         }
         if raw.starts_with(' ') {
@@ -65,9 +66,9 @@ fn parse(text: &str) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Splits a packet into its type and acknowledgement number, and its JSON.
+/// Splits a packet into its type, namespace and acknowledgement number, and its JSON.
 fn split(packet: &str) -> Result<(&str, Value)> {
-    let at = packet.find(|c: char| !c.is_ascii_digit()).unwrap_or(packet.len());
+    let at = packet.find(['[', '{', '"']).unwrap_or(packet.len());
     let (head, json) = packet.split_at(at);
     let value = if json.is_empty() { Value::Null } else { serde_json::from_str(json)? };
     Ok((head, value))
@@ -114,6 +115,8 @@ fn fill_in(packet: &str, names: &Names) -> String {
 /// One transcript being played.
 struct Play<'a> {
     server: &'a Server,
+    /// Where the clients connect.
+    path: &'a str,
     sockets: HashMap<String, Socket>,
     names: Names,
     /// What each one shall get in whatever order.
@@ -161,7 +164,7 @@ impl Play<'_> {
 
     async fn socket(&mut self, who: &str) -> Result<&mut Socket> {
         if !self.sockets.contains_key(who) {
-            let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", self.server.address);
+            let url = format!("ws://{}{}?EIO=4&transport=websocket", self.server.address, self.path);
             let (socket, _) = timeout(PATIENCE, connect_async(url)).await??;
             self.sockets.insert(who.to_owned(), socket);
         }
@@ -184,10 +187,12 @@ impl Play<'_> {
 }
 
 async fn play(path: &Path) -> Result<()> {
-    let lines = parse(&fs::read_to_string(path)?)?;
+    let text = fs::read_to_string(path)?;
+    let lines = parse(&text)?;
+    let socket_path = text.lines().find_map(|line| line.strip_prefix("! path ")).unwrap_or("/socket.io/");
     let server = Server::start().await?;
-    let mut play =
-        Play { server: &server, sockets: HashMap::new(), names: Names::new(), pending: HashMap::new() };
+    let (names, pending) = (Names::new(), HashMap::new());
+    let mut play = Play { server: &server, path: socket_path, sockets: HashMap::new(), names, pending };
     for line in &lines {
         play.line(line).await.with_context(|| format!("{}:{}", path.display(), line.number))?;
     }
@@ -200,19 +205,32 @@ async fn play(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn transcripts() -> Result<Vec<PathBuf>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire/room");
+/// Plays every transcript of a dialect, of which there are at least so many.
+async fn play_all(dialect: &str, at_least: usize) -> Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire").join(dialect);
     let mut found = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
     found.sort();
-    Ok(found)
+    ensure!(found.len() >= at_least, "only {} transcripts of {dialect}", found.len());
+    for path in found {
+        play(&path).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]
 async fn the_room_dialect_is_what_its_transcripts_say() -> Result<()> {
-    let transcripts = transcripts()?;
-    ensure!(transcripts.len() >= 4, "only {} transcripts", transcripts.len());
-    for path in transcripts {
-        play(&path).await?;
+    play_all("room", 4).await
+}
+
+#[tokio::test]
+async fn the_rooms_dialect_is_what_its_transcripts_say() -> Result<()> {
+    play_all("rooms", 3).await
+}
+
+#[tokio::test]
+async fn the_tutorials_dialects_are_what_their_transcripts_say() -> Result<()> {
+    for dialect in ["video_rooms", "sample_app", "tutorial", "mediasoup_hls"] {
+        play_all(dialect, 1).await?;
     }
     Ok(())
 }

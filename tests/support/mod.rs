@@ -9,6 +9,7 @@ use std::time::Duration;
 pub(crate) mod core;
 pub(crate) mod dtls;
 pub(crate) mod media;
+pub(crate) mod member;
 pub(crate) mod observed;
 pub(crate) mod path;
 pub(crate) mod peer;

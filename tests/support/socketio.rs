@@ -25,10 +25,12 @@ const PONG: &str = "3";
 /// Messages that may wait to be sent.
 const MAX_OUTBOX: usize = 256;
 
-/// A connection to the default namespace.
+/// A connection to a namespace. What the server asks to be acknowledged is acknowledged at once.
 pub(crate) struct SocketIo {
     /// The socket id that the server gave.
     pub(crate) id: String,
+    /// What a packet's type is followed by: nothing on the default namespace, else its name and a comma.
+    namespace: String,
     outbox: mpsc::Sender<Message>,
     shared: Arc<Shared>,
     next_ack: AtomicU64,
@@ -59,21 +61,27 @@ impl Shared {
 impl SocketIo {
     /// Opens a WebSocket, does both handshakes and joins the default namespace.
     pub(crate) async fn connect(server: SocketAddr) -> Result<Self> {
+        Self::connect_to(server, "", "").await
+    }
+
+    /// Like [`Self::connect`], to a namespace, as `"/rooms,"`, with a payload.
+    pub(crate) async fn connect_to(server: SocketAddr, namespace: &str, auth: &str) -> Result<Self> {
         let url = format!("ws://{server}/socket.io/?EIO=4&transport=websocket");
         // Without the delay that would wait for a fuller packet: every request is a small one.
         let (mut stream, _) = timeout(PATIENCE, connect_async_with_config(url, None, true)).await??;
         let open = next_text(&mut stream).await?;
         let open = open.strip_prefix('0').with_context(|| format!("no Engine.IO open packet: {open}"))?;
         serde_json::from_str::<Value>(open)?.get("pingInterval").context("an Engine.IO open packet")?;
-        stream.send(Message::text("40")).await?;
+        stream.send(Message::text(format!("40{namespace}{auth}"))).await?;
         let joined = next_text(&mut stream).await?;
-        let joined = joined.strip_prefix("40").with_context(|| format!("not let in: {joined}"))?;
+        let welcome = format!("40{namespace}");
+        let joined = joined.strip_prefix(&welcome).with_context(|| format!("not let in: {joined}"))?;
         let joined: Value = serde_json::from_str(joined)?;
         let id = joined.get("sid").and_then(Value::as_str).context("a socket id")?.to_owned();
         let shared = Arc::new(Shared::default());
         let (outbox, queue) = mpsc::channel(MAX_OUTBOX);
         let task = tokio::spawn(serve(stream, queue, Arc::clone(&shared)));
-        Ok(Self { id, outbox, shared, next_ack: AtomicU64::new(0), task })
+        Ok(Self { id, namespace: namespace.to_owned(), outbox, shared, next_ack: AtomicU64::new(0), task })
     }
 
     /// Sends an event with any number of arguments and waits for what the server acknowledges it with.
@@ -81,7 +89,7 @@ impl SocketIo {
         let id = self.next_ack.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         self.shared.update(|inbox| inbox.acks.insert(id, sender));
-        self.send_text(format!("42{id}{}", packet(event, arguments))).await?;
+        self.send_text(format!("42{}{id}{}", self.namespace, packet(event, arguments))).await?;
         let answer = timeout(PATIENCE, receiver).await.with_context(|| format!("no answer to {event}"))?;
         answer.with_context(|| format!("the connection ended before {event} was answered"))
     }
@@ -109,7 +117,7 @@ impl SocketIo {
 
     /// Sends an event that is not acknowledged.
     pub(crate) async fn emit(&self, event: &str, argument: Value) -> Result<()> {
-        self.send_text(format!("42{}", packet(event, &[argument]))).await
+        self.send_text(format!("42{}{}", self.namespace, packet(event, &[argument]))).await
     }
 
     /// Sends an Engine.IO packet as it is.
@@ -211,23 +219,27 @@ async fn serve(mut stream: Stream, mut queue: mpsc::Receiver<Message>, shared: A
 }
 
 /// Takes an Engine.IO packet in and gives the one to answer with, if any.
-fn receive(text: &str, shared: &Shared) -> Option<&'static str> {
+fn receive(text: &str, shared: &Shared) -> Option<String> {
     if text == PING {
-        return Some(PONG);
+        return Some(PONG.to_owned());
     }
-    if text == "1" || text == "41" {
+    if text == "1" || text.starts_with("41") {
         shared.update(|inbox| inbox.closed = true);
         return None;
     }
     let (kind, body) = text.split_at_checked(2)?;
     let start = body.find('[')?;
-    let (id, body) = body.split_at_checked(start)?;
+    let (head, body) = body.split_at_checked(start)?;
+    let id = head.rsplit(',').next().unwrap_or_default();
     let body: Vec<Value> = serde_json::from_str(body).ok()?;
     match kind {
         "42" => {
             let name = body.first()?.as_str()?.to_owned();
             let data = body.get(1).cloned().unwrap_or(Value::Null);
             shared.update(|inbox| inbox.events.push((name, data)));
+            if !id.is_empty() {
+                return Some(format!("43{head}[]"));
+            }
         }
         "43" => {
             let waiting = shared.update(|inbox| inbox.acks.remove(&id.parse().ok()?))?;

@@ -19,7 +19,15 @@ fn empty() -> Registry {
 
 fn producer(transport: TransportId, kind: MediaKind) -> Producer {
     let app_data = serde_json::json!({});
-    Producer { id: ProducerId::random(), transport, kind, paused: false, app_data, hls: HlsState::Off }
+    Producer {
+        id: ProducerId::random(),
+        transport,
+        kind,
+        paused: false,
+        app_data,
+        hls: HlsState::Off,
+        number: 0,
+    }
 }
 
 /// A room in which `a` publishes audio and video for HLS and `b` receives.
@@ -46,7 +54,7 @@ fn story() -> Story {
     assert!(registry.set_fed(audio_id, TapId::random()));
     assert!(registry.set_fed(video_id, TapId::random()));
     let consumer = ConsumerId::random();
-    assert_eq!(registry.add_consumer(&peer("b"), receive, consumer), Ok(()));
+    assert_eq!(registry.add_consumer(&peer("b"), receive, audio_id, consumer), Ok(()));
     Story { registry, send, receive, audio: audio_id, video: video_id, consumer }
 }
 
@@ -57,7 +65,7 @@ fn a_peer_that_leaves_takes_everything_along() {
     let removed = registry.remove_peer(&peer("a")).unwrap();
     assert_eq!(
         removed,
-        RemovedPeer { transports: vec![send], had_hls: true, was_live: true, ended_room: false }
+        RemovedPeer { info: None, transports: vec![send], had_hls: true, was_live: true, ended_room: false }
     );
     assert!(!registry.has_producer(video));
     assert_eq!(registry.remove_transport(send), None);
@@ -72,14 +80,20 @@ fn a_peer_that_does_not_publish_leaves_without_ending_hls() {
     let removed = registry.remove_peer(&peer("b")).unwrap();
     assert_eq!(
         removed,
-        RemovedPeer { transports: vec![receive], had_hls: false, was_live: false, ended_room: false }
+        RemovedPeer {
+            info: None,
+            transports: vec![receive],
+            had_hls: false,
+            was_live: false,
+            ended_room: false
+        }
     );
     assert_eq!(registry.owner(consumer), None);
 }
 
 #[test]
 fn the_room_and_its_peers_hold_no_more_than_they_may() {
-    let Story { mut registry, send, receive, .. } = story();
+    let Story { mut registry, send, receive, audio, .. } = story();
     let (inbox, _events) = mpsc::channel(1);
     assert_eq!(registry.add_peer(peer("a"), inbox.clone()), Err(Refusal::Full(2)));
     assert_eq!(registry.add_peer(peer("c"), inbox.clone()), Err(Refusal::Full(2)));
@@ -88,8 +102,11 @@ fn the_room_and_its_peers_hold_no_more_than_they_may() {
         registry.add_producer(&peer("a"), producer(send, MediaKind::Video), true),
         Err(Refusal::Full(3))
     );
-    assert_eq!(registry.add_consumer(&peer("b"), receive, ConsumerId::random()), Ok(()));
-    assert_eq!(registry.add_consumer(&peer("b"), receive, ConsumerId::random()), Err(Refusal::Full(2)));
+    assert_eq!(registry.add_consumer(&peer("b"), receive, audio, ConsumerId::random()), Ok(()));
+    assert_eq!(
+        registry.add_consumer(&peer("b"), receive, audio, ConsumerId::random()),
+        Err(Refusal::Full(2))
+    );
     registry.remove_peer(&peer("b"));
     assert_eq!(registry.add_peer(peer("a"), inbox.clone()), Err(Refusal::NameTaken));
     assert_eq!(registry.add_peer(peer("b"), inbox), Ok(()));
@@ -136,11 +153,11 @@ fn a_transport_that_ends_takes_its_consumers_along() {
 
 #[test]
 fn nothing_is_added_to_a_transport_that_ended_meanwhile() {
-    let Story { mut registry, send, receive, .. } = story();
+    let Story { mut registry, send, receive, audio, .. } = story();
     registry.remove_transport(send);
     registry.remove_peer(&peer("b"));
     assert_eq!(registry.add_producer(&peer("a"), producer(send, MediaKind::Audio), true), Err(Refusal::Gone));
-    assert_eq!(registry.add_consumer(&peer("b"), receive, ConsumerId::random()), Err(Refusal::Gone));
+    assert_eq!(registry.add_consumer(&peer("b"), receive, audio, ConsumerId::random()), Err(Refusal::Gone));
     assert_eq!(
         registry.add_transport(&peer("b"), Direction::Receive, TransportId::random(), true),
         Err(Refusal::Gone)
@@ -204,7 +221,7 @@ fn foreign_things_are_not_ones_own() {
     assert!(!registry.owns_transport(&peer("b"), send));
     assert_eq!(registry.remove_producer(&peer("b"), audio), None);
     assert_eq!(registry.owner(consumer), Some(peer("b")));
-    assert_eq!(registry.remove_consumer(consumer), Some(peer("b")));
+    assert_eq!(registry.remove_consumer(consumer), Some((peer("b"), audio)));
     assert_eq!(registry.remove_consumer(consumer), None);
 }
 
@@ -212,9 +229,10 @@ fn foreign_things_are_not_ones_own() {
 fn the_inbox_ends_when_the_peer_is_removed() {
     let mut registry = empty();
     let mut events = join(&mut registry, "a");
-    registry.inbox(&peer("a")).unwrap().try_send(PeerEvent::ConsumerClosed(ConsumerId::random())).unwrap();
+    let ended = PeerEvent::TransportClosed(TransportId::random());
+    registry.inbox(&peer("a")).unwrap().try_send(ended.clone()).unwrap();
     registry.remove_peer(&peer("a"));
-    assert!(matches!(events.try_recv(), Ok(PeerEvent::ConsumerClosed(_))));
+    assert_eq!(events.try_recv(), Ok(ended));
     assert_eq!(events.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
 }
 
@@ -250,7 +268,7 @@ fn only_what_was_on_a_transport_ends_with_it() {
     let other = TransportId::random();
     registry.add_transport(&peer("a"), Direction::Both, other, false).unwrap();
     let kept = ConsumerId::random();
-    registry.add_consumer(&peer("a"), other, kept).unwrap();
+    registry.add_consumer(&peer("a"), other, audio, kept).unwrap();
     registry.add_producer(&peer("a"), producer(other, MediaKind::Audio), true).unwrap();
     let (_, removed) = registry.remove_transport(send).unwrap();
     assert_eq!(removed.producers.iter().map(|producer| producer.id).collect::<Vec<_>>(), [audio, video]);

@@ -3,12 +3,9 @@
 //! It is the dialect of the `streaming-backend` family of servers over mediasoup, with additions. `tests/wire/` pins
 //! it.
 
-use mediasoup_types::data_structures::{
-    DtlsParameters, IceCandidate, IceCandidateTcpType, IceCandidateType, IceParameters, Protocol,
-};
-use mediasoup_types::rtp_parameters::{MediaKind, RtpCapabilitiesFinalized, RtpParameters};
+use mediasoup_types::rtp_parameters::{MediaKind, RtpCapabilitiesFinalized};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::ids::{ConsumerId, PeerId, ProducerId, TransportId};
 
@@ -98,63 +95,20 @@ pub(in crate::signaling) struct RouterRtpCapabilities<'a> {
     pub(in crate::signaling) rtp_capabilities: &'a RtpCapabilitiesFinalized,
 }
 
-/// The answer to `createWebRtcTransport`.
+/// The same for a client that gave an object as the argument, as those of the sample app do: they read the
+/// capabilities from the answer itself.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::signaling) struct WebRtcTransport {
-    pub(in crate::signaling) id: TransportId,
-    pub(in crate::signaling) ice_parameters: IceParameters,
-    pub(in crate::signaling) ice_candidates: Vec<Candidate>,
-    pub(in crate::signaling) dtls_parameters: DtlsParameters,
-}
-
-/// An ICE candidate with its address under both names: old clients read `ip`, new ones `address`.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::signaling) struct Candidate {
-    foundation: String,
-    priority: u32,
-    ip: String,
-    address: String,
-    protocol: Protocol,
-    port: u16,
-    r#type: IceCandidateType,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tcp_type: Option<IceCandidateTcpType>,
-}
-
-impl From<IceCandidate> for Candidate {
-    fn from(candidate: IceCandidate) -> Self {
-        Self {
-            foundation: candidate.foundation,
-            priority: candidate.priority,
-            ip: candidate.address.clone(),
-            address: candidate.address,
-            protocol: candidate.protocol,
-            port: candidate.port,
-            r#type: candidate.r#type,
-            tcp_type: candidate.tcp_type,
-        }
-    }
+pub(in crate::signaling) struct RouterRtpCapabilitiesTwice<'a> {
+    pub(in crate::signaling) rtp_capabilities: &'a RtpCapabilitiesFinalized,
+    #[serde(flatten)]
+    pub(in crate::signaling) bare: &'a RtpCapabilitiesFinalized,
 }
 
 /// The answer to `transportProduce`.
 #[derive(Debug, Serialize)]
 pub(in crate::signaling) struct Produced {
     pub(in crate::signaling) id: ProducerId,
-}
-
-/// The answer to `transportConsume`; `type`, `producerPaused` and `appData` are additions.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::signaling) struct Consumed<T> {
-    pub(in crate::signaling) id: ConsumerId,
-    pub(in crate::signaling) producer_id: ProducerId,
-    pub(in crate::signaling) kind: MediaKind,
-    pub(in crate::signaling) rtp_parameters: RtpParameters,
-    pub(in crate::signaling) r#type: T,
-    pub(in crate::signaling) producer_paused: bool,
-    pub(in crate::signaling) app_data: Value,
 }
 
 /// One entry of the answer to `getProducers`.
@@ -182,9 +136,4 @@ pub(in crate::signaling) enum Payload {
     ProducerClosed { producer_id: ProducerId, peer_id: PeerId },
     Consumer { consumer_id: ConsumerId },
     Transport { transport_id: TransportId },
-}
-
-/// The answer to an event that could not be carried out.
-pub(in crate::signaling) fn error(why: &str) -> Value {
-    json!({ "error": why })
 }

@@ -1,0 +1,91 @@
+//! What all dialects spell alike, because `mediasoup-client` reads it: the options of transports and consumers.
+
+use mediasoup_types::data_structures::{
+    DtlsParameters, IceCandidate, IceCandidateTcpType, IceCandidateType, IceParameters, Protocol,
+};
+use mediasoup_types::rtp_parameters::{MediaKind, RtpParameters};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::ids::{ConsumerId, ProducerId, TransportId};
+use crate::live::Consumed;
+use crate::media::ortc::ProducerType;
+use crate::sfu::api::WebRtcTransportInfo;
+
+/// The options of a transport.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TransportOptions {
+    id: TransportId,
+    ice_parameters: IceParameters,
+    ice_candidates: Vec<Candidate>,
+    dtls_parameters: DtlsParameters,
+}
+
+/// An ICE candidate with its address under both names: old clients read `ip`, new ones `address`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Candidate {
+    foundation: String,
+    priority: u32,
+    ip: String,
+    address: String,
+    protocol: Protocol,
+    port: u16,
+    r#type: IceCandidateType,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tcp_type: Option<IceCandidateTcpType>,
+}
+
+impl From<WebRtcTransportInfo> for TransportOptions {
+    fn from(made: WebRtcTransportInfo) -> Self {
+        Self {
+            id: made.id,
+            ice_parameters: made.ice_parameters,
+            ice_candidates: made.ice_candidates.into_iter().map(Into::into).collect(),
+            dtls_parameters: made.dtls_parameters,
+        }
+    }
+}
+
+impl From<IceCandidate> for Candidate {
+    fn from(candidate: IceCandidate) -> Self {
+        Self {
+            foundation: candidate.foundation,
+            priority: candidate.priority,
+            ip: candidate.address.clone(),
+            address: candidate.address,
+            protocol: candidate.protocol,
+            port: candidate.port,
+            r#type: candidate.r#type,
+            tcp_type: candidate.tcp_type,
+        }
+    }
+}
+
+/// The options of a consumer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ConsumerOptions {
+    id: ConsumerId,
+    producer_id: ProducerId,
+    kind: MediaKind,
+    rtp_parameters: RtpParameters,
+    r#type: ProducerType,
+    producer_paused: bool,
+    app_data: Value,
+}
+
+impl From<Consumed> for ConsumerOptions {
+    fn from(made: Consumed) -> Self {
+        Self {
+            id: made.consumer.id,
+            producer_id: made.consumer.producer_id,
+            kind: made.consumer.kind,
+            rtp_parameters: made.consumer.rtp_parameters,
+            r#type: made.consumer.producer_type,
+            producer_paused: made.consumer.producer_paused,
+            app_data: made.app_data,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The rooms dialect on the wire: names of events, and the shapes of what goes with them. Nothing else.
+//!
+//! Its requests and notifications are those of mediasoup-demo's signalling, as Socket.IO events. `tests/wire/rooms` pins
+//! it.
+
+use mediasoup_types::rtp_parameters::MediaKind;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::ids::{ConsumerId, PeerId, ProducerId, TransportId};
+use crate::live;
+use crate::signaling::objects::ConsumerOptions;
+
+/// What clients ask for.
+pub(in crate::signaling) mod incoming {
+    pub(in crate::signaling) const GET_ROUTER_RTP_CAPABILITIES: &str = "getRouterRtpCapabilities";
+    pub(in crate::signaling) const JOIN: &str = "join";
+    pub(in crate::signaling) const CREATE_WEBRTC_TRANSPORT: &str = "createWebRtcTransport";
+    pub(in crate::signaling) const CONNECT_WEBRTC_TRANSPORT: &str = "connectWebRtcTransport";
+    pub(in crate::signaling) const RESTART_ICE: &str = "restartIce";
+    pub(in crate::signaling) const PRODUCE: &str = "produce";
+    pub(in crate::signaling) const CLOSE_PRODUCER: &str = "closeProducer";
+    pub(in crate::signaling) const PAUSE_PRODUCER: &str = "pauseProducer";
+    pub(in crate::signaling) const RESUME_PRODUCER: &str = "resumeProducer";
+    pub(in crate::signaling) const PAUSE_CONSUMER: &str = "pauseConsumer";
+    pub(in crate::signaling) const RESUME_CONSUMER: &str = "resumeConsumer";
+    pub(in crate::signaling) const CLOSE_CONSUMER: &str = "closeConsumer";
+    pub(in crate::signaling) const REQUEST_CONSUMER_KEY_FRAME: &str = "requestConsumerKeyFrame";
+    pub(in crate::signaling) const CHANGE_DISPLAY_NAME: &str = "changeDisplayName";
+}
+
+/// What the server sends.
+pub(in crate::signaling) mod outgoing {
+    pub(in crate::signaling) const NEW_CONSUMER: &str = "newConsumer";
+    pub(in crate::signaling) const NEW_PEER: &str = "newPeer";
+    pub(in crate::signaling) const PEER_CLOSED: &str = "peerClosed";
+    pub(in crate::signaling) const PEER_DISPLAY_NAME_CHANGED: &str = "peerDisplayNameChanged";
+    pub(in crate::signaling) const CONSUMER_CLOSED: &str = "consumerClosed";
+    pub(in crate::signaling) const CONSUMER_PAUSED: &str = "consumerPaused";
+    pub(in crate::signaling) const CONSUMER_RESUMED: &str = "consumerResumed";
+    pub(in crate::signaling) const TRANSPORT_CLOSED: &str = "transportClosed";
+}
+
+/// What a client says when it connects to the namespace.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct Auth {
+    pub(in crate::signaling) room_id: Option<String>,
+}
+
+/// `join`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct Join {
+    pub(in crate::signaling) display_name: Option<String>,
+    #[serde(default)]
+    pub(in crate::signaling) device: Value,
+    /// Without them, the client is offered no consumers.
+    pub(in crate::signaling) rtp_capabilities: Option<Value>,
+}
+
+/// `createWebRtcTransport`; what is not said is taken to be wanted.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct CreateWebRtcTransport {
+    pub(in crate::signaling) producing: Option<bool>,
+    pub(in crate::signaling) consuming: Option<bool>,
+}
+
+/// `connectWebRtcTransport`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct ConnectWebRtcTransport {
+    pub(in crate::signaling) transport_id: String,
+    pub(in crate::signaling) dtls_parameters: Value,
+}
+
+/// `restartIce`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct TransportRef {
+    pub(in crate::signaling) transport_id: String,
+}
+
+/// `produce`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct Produce {
+    pub(in crate::signaling) transport_id: String,
+    pub(in crate::signaling) kind: MediaKind,
+    pub(in crate::signaling) rtp_parameters: Value,
+    #[serde(default)]
+    pub(in crate::signaling) app_data: Value,
+}
+
+/// `closeProducer`, `pauseProducer` and `resumeProducer`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct ProducerRef {
+    pub(in crate::signaling) producer_id: String,
+}
+
+/// `closeConsumer`, `pauseConsumer`, `resumeConsumer` and `requestConsumerKeyFrame`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct ConsumerRef {
+    pub(in crate::signaling) consumer_id: String,
+}
+
+/// `changeDisplayName`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct ChangeDisplayName {
+    pub(in crate::signaling) display_name: String,
+}
+
+/// The answer to `join`.
+#[derive(Debug, Serialize)]
+pub(in crate::signaling) struct Joined {
+    pub(in crate::signaling) peers: Vec<Peer>,
+}
+
+/// Another peer: in the answer to `join`, and in `newPeer`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct Peer {
+    id: PeerId,
+    display_name: Option<String>,
+    device: Value,
+}
+
+impl Peer {
+    pub(in crate::signaling) fn new(id: PeerId, info: live::PeerInfo) -> Self {
+        Self { id, display_name: info.display_name, device: info.device }
+    }
+}
+
+/// The answer to `produce`.
+#[derive(Debug, Serialize)]
+pub(in crate::signaling) struct Produced {
+    pub(in crate::signaling) id: ProducerId,
+}
+
+/// `newConsumer`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct NewConsumer {
+    pub(in crate::signaling) peer_id: PeerId,
+    #[serde(flatten)]
+    pub(in crate::signaling) options: ConsumerOptions,
+}
+
+/// What goes with the other events from the server.
+#[derive(Debug, Serialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+pub(in crate::signaling) enum Payload {
+    Peer { peer_id: PeerId },
+    DisplayName { peer_id: PeerId, display_name: Option<String>, old_display_name: Option<String> },
+    Consumer { consumer_id: ConsumerId },
+    Transport { transport_id: TransportId },
+}

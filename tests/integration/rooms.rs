@@ -1,0 +1,189 @@
+//! Rooms and dialects: who hears and reaches whom, and what rooms hold no more of.
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::support::member::{Member, enter};
+use crate::support::peer::{Camera, Peer};
+use crate::support::server::Server;
+use crate::support::socketio::SocketIo;
+
+/// The code of the refusal that a call gets.
+async fn code(socket: &SocketIo, event: &str, argument: Value) -> Result<String> {
+    let answer = socket.call(event, argument).await?;
+    let code = answer.get("code").and_then(Value::as_str);
+    Ok(code.with_context(|| format!("{event} was not refused: {answer}"))?.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_what_it_is_offered_sees_and_hears() -> Result<()> {
+    let server = Server::start().await?;
+    let anna = Member::join(server.address, "red", "Anna").await?;
+    let video = anna.publish_video(Camera::Simple).await?;
+    let ben = Member::join(server.address, "red", "Ben").await?;
+    assert_eq!(
+        ben.joined,
+        json!({"peers": [{"id": anna.id(), "displayName": "Anna", "device": {"name": "simulated"}}]})
+    );
+    let audio = anna.publish_audio().await?;
+    for publisher in [&video, &audio] {
+        let consumer = ben.offered(&publisher.id).await?;
+        ben.gets(&consumer, 20).await?;
+    }
+    let seen = ben.offered(&video.id).await?;
+    ben.socket.request("pauseConsumer", json!({"consumerId": seen.id})).await?;
+    ben.socket.request("resumeConsumer", json!({"consumerId": seen.id})).await?;
+    ben.gets(&seen, 20).await?;
+    anna.socket.vanish();
+    ben.socket.wait("peerClosed", |event| event.get("peerId") == Some(&json!(anna.id()))).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rooms_hear_and_reach_nothing_of_each_other() -> Result<()> {
+    let server = Server::start().await?;
+    let anna = Member::join(server.address, "red", "Anna").await?;
+    let zoe = Member::join(server.address, "blue", "Zoe").await?;
+    let ben = Member::join(server.address, "red", "Ben").await?;
+    let video = anna.publish_video(Camera::Simple).await?;
+    let consumer = ben.offered(&video.id).await?;
+    ben.gets(&consumer, 20).await?;
+
+    for (event, argument) in [
+        ("closeProducer", json!({"producerId": video.id})),
+        ("pauseProducer", json!({"producerId": video.id})),
+        ("resumeProducer", json!({"producerId": video.id})),
+        ("closeConsumer", json!({"consumerId": consumer.id})),
+        ("pauseConsumer", json!({"consumerId": consumer.id})),
+        ("resumeConsumer", json!({"consumerId": consumer.id})),
+        ("requestConsumerKeyFrame", json!({"consumerId": consumer.id})),
+        ("restartIce", json!({"transportId": anna.transport_id})),
+    ] {
+        for stranger in [&zoe.socket, &ben.socket] {
+            // Ben may do as he likes with his own consumer.
+            if std::ptr::eq(stranger, &ben.socket) && argument.get("consumerId").is_some() {
+                continue;
+            }
+            assert_eq!(code(stranger, event, argument.clone()).await?, "not-found", "{event}");
+        }
+    }
+    ben.gets(&consumer, 20).await?;
+    // What concerns the red room has long been told there.
+    assert_eq!(zoe.joined, json!({"peers": []}));
+    for event in ["newPeer", "newConsumer", "peerClosed", "consumerPaused"] {
+        assert_eq!(zoe.socket.events(event), Vec::<Value>::new(), "{event}");
+    }
+    let counters = server.counters().await?;
+    assert_eq!((counters.get("/room/rooms"), counters.get("/room/peers")), (3, 3));
+    drop((anna, ben));
+    server.stats(|counters| counters.get("/room/rooms") == 2).await?;
+    drop(zoe);
+    let counters = server.stats(|counters| counters.get("/room/rooms") == 1).await?;
+    assert_eq!((counters.get("/room/peers"), counters.get("/room/consumers")), (0, 0));
+    server.stats(|counters| counters.get("/worker/transports") == 0).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn rooms_hold_no_more_than_they_may() -> Result<()> {
+    let server = Server::start_with(|config| {
+        config.live.max_rooms = 2;
+        config.live.max_peers = 1;
+        config.live.max_transports_per_peer = 1;
+    })
+    .await?;
+    let anna = enter(server.address, "red").await?;
+    anna.request("createWebRtcTransport", json!({})).await?;
+    assert_eq!(code(&anna, "createWebRtcTransport", json!({})).await?, "limit");
+    let ben = enter(server.address, "red").await?;
+    assert_eq!(code(&ben, "join", json!({})).await?, "limit");
+    let zoe = enter(server.address, "blue").await?;
+    assert_eq!(code(&zoe, "join", json!({})).await?, "limit");
+    // The default room is one of the two.
+    let mia = enter(server.address, "default").await?;
+    mia.request("join", json!({})).await?;
+    drop(anna);
+    server.stats(|counters| counters.get("/room/rooms") == 1).await?;
+    zoe.request("join", json!({"displayName": "Zoe"})).await?;
+    assert_eq!(code(&zoe, "changeDisplayName", json!({"displayName": "Z".repeat(101)})).await?, "limit");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_name_or_description_that_is_too_long_keeps_its_owner_out() -> Result<()> {
+    let server = Server::start().await?;
+    let anna = enter(server.address, "red").await?;
+    assert_eq!(code(&anna, "join", json!({"displayName": "A".repeat(101)})).await?, "limit");
+    assert_eq!(code(&anna, "join", json!({"device": {"name": "x".repeat(1100)}})).await?, "limit");
+    anna.request("join", json!({"displayName": "é".repeat(100)})).await?;
+    let refused = enter(server.address, &"r".repeat(129)).await;
+    let why = refused.err().context("a room id of 129 bytes")?.to_string();
+    assert!(why.contains("a room id is 1 to 128 bytes"), "{why}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_room_dialect_and_the_rooms_dialect_meet_in_the_default_room() -> Result<()> {
+    let server = Server::start().await?;
+    let mut anna = Peer::join(server.address).await?;
+    anna.open().await?;
+    let mia = Member::join(server.address, "default", "Mia").await?;
+    let video = anna.publish_video(Camera::Simple, 3).await?;
+    let consumer = mia.offered(&video.id).await?;
+    mia.gets(&consumer, 20).await?;
+    let voice = mia.publish_audio().await?;
+    let told =
+        anna.socket.wait("newProducer", |event| event.get("producerId") == Some(&json!(voice.id))).await?;
+    assert_eq!(told.get("producerSocketId"), Some(&json!(mia.id())));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_socket_speaks_one_dialect_and_hears_no_other() -> Result<()> {
+    let server = Server::start().await?;
+    // The first telling event decides, whatever comes after it.
+    let decided = [
+        ("createRoom", json!({"room_id": "x"}), "createProducerTransport"),
+        ("join", json!({"room_id": "x", "name": "X"}), "joinRoom"),
+        ("joinRoom", json!({"roomName": "x"}), "createRoom"),
+        ("createProducerTransport", json!({}), "transportProduce"),
+        ("createConsumerTransport", json!({}), "joinRoom"),
+        ("initialize", Value::Null, "joinRoom"),
+        ("createTransport", json!({"consumer": true}), "createWebRtcTransport"),
+        ("getProducers", Value::Null, "initialize"),
+        ("createWebRtcTransport", json!({"isConsumer": true}), "joinRoom"),
+        ("makeCoffee", Value::Null, "createRoom"),
+    ];
+    let mut listeners = Vec::new();
+    for (first, argument, foreign) in decided {
+        let socket = SocketIo::connect(server.address).await?;
+        socket.call(first, argument).await?;
+        let answer = socket.call(foreign, json!({"room_id": "x", "roomName": "x", "consumer": true})).await?;
+        let code = answer.get("code").or_else(|| answer.pointer("/params/code")).and_then(Value::as_str);
+        assert!(matches!(code, Some("unknown-event" | "not-ready")), "{foreign} after {first}: {answer}");
+        listeners.push((first, socket));
+    }
+    // One who has not said anything is told what the room dialect tells.
+    let silent = SocketIo::connect(server.address).await?;
+    let anna = Peer::join(server.address).await?;
+    let made = anna.create_transport(false, Default::default()).await?;
+    let id = anna.produce("audio", crate::support::peer::audio_parameters(7)).await?;
+    silent.wait("newProducer", |event| event.get("producerSocketId") == Some(&json!(anna.id()))).await?;
+    drop(made);
+    for (first, socket) in &listeners {
+        let room = vec![json!({"producerId": id, "producerSocketId": anna.id()})];
+        let expected = match *first {
+            "getProducers" | "createWebRtcTransport" | "makeCoffee" => room,
+            "createProducerTransport" | "createConsumerTransport" => vec![json!({"id": id})],
+            "initialize" | "createTransport" => {
+                vec![json!({"userId": anna.id(), "producerId": id, "kind": "audio"})]
+            }
+            _ => vec![],
+        };
+        if !expected.is_empty() {
+            socket.wait("newProducer", |_| true).await?;
+        }
+        assert_eq!(socket.events("newProducer"), expected, "{first}");
+    }
+    Ok(())
+}
