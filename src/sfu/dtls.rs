@@ -6,6 +6,7 @@
 //! is offered.
 
 mod client_hello;
+mod flight;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use rtc_shared::error::Error;
 
 use crate::sfu::srtp::Suite;
 use client_hello::ClientHelloReader;
+use flight::Flight;
 
 /// Datagrams that are kept while the transport isn't connected or the ClientHello isn't complete.
 const MAX_HELD_DATAGRAMS: usize = 8;
@@ -124,8 +126,14 @@ enum State {
     Running {
         endpoint: Box<Endpoint>,
         is_client: bool,
+        /// What waits for the peer's answer.
+        flight: Flight,
     },
     Ended,
+}
+
+fn running(endpoint: Endpoint, is_client: bool) -> State {
+    State::Running { endpoint: Box::new(endpoint), is_client, flight: Flight::default() }
 }
 
 /// One transport's DTLS association.
@@ -166,7 +174,7 @@ impl Dtls {
             if let Err(error) = endpoint.connect(now, association(), credentials.client.clone(), None) {
                 return Some(self.fail(error.to_string()));
             }
-            self.state = State::Running { endpoint: Box::new(endpoint), is_client: true };
+            self.state = running(endpoint, true);
         }
         let held = std::mem::take(&mut self.held);
         held.into_iter()
@@ -194,11 +202,12 @@ impl Dtls {
                 let offers_gcm = offered?.contains(&(SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm as u16));
                 let config = if offers_gcm { &credentials.server_gcm } else { &credentials.server_aes_cm };
                 let endpoint = Endpoint::new(association(), TransportProtocol::UDP, Some(config.clone()));
-                self.state = State::Running { endpoint: Box::new(endpoint), is_client: false };
+                self.state = running(endpoint, false);
                 self.advance(now, credentials)
             }
-            State::Running { endpoint, is_client } => {
+            State::Running { endpoint, is_client, flight } => {
                 let is_client = *is_client;
+                flight.end();
                 // The parser of a stranger's handshake is not ours: a panic in it ends this association alone.
                 let read = catch_unwind(AssertUnwindSafe(|| {
                     endpoint.read(now, association(), None, BytesMut::from(datagram))
@@ -229,10 +238,15 @@ impl Dtls {
 
     fn translate(&mut self, event: EndpointEvent, is_client: bool) -> Option<DtlsEvent> {
         match event {
-            EndpointEvent::HandshakeComplete => Some(match self.connected(is_client) {
-                Ok(event) => event,
-                Err(reason) => self.fail(reason),
-            }),
+            EndpointEvent::HandshakeComplete => {
+                if let State::Running { flight, .. } = &mut self.state {
+                    flight.finish();
+                }
+                Some(match self.connected(is_client) {
+                    Ok(event) => event,
+                    Err(reason) => self.fail(reason),
+                })
+            }
             EndpointEvent::PeerClosed => {
                 self.state = State::Ended;
                 Some(DtlsEvent::Closed)
@@ -285,9 +299,10 @@ impl Dtls {
 
     /// The next record to send.
     pub fn poll_transmit(&mut self) -> Option<BytesMut> {
-        match &mut self.state {
-            State::Running { endpoint, .. } => endpoint.poll_transmit().map(|transmit| transmit.message),
-            _ => None,
+        let State::Running { endpoint, flight, .. } = &mut self.state else { return None };
+        match endpoint.poll_transmit() {
+            Some(transmit) => Some(flight.send(transmit.now, transmit.message)),
+            None => flight.next(),
         }
     }
 
@@ -295,17 +310,23 @@ impl Dtls {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
-            State::Running { endpoint, .. } => endpoint.poll_timeout(&association()),
+            State::Running { endpoint, flight, .. } if !flight.is_done() => {
+                endpoint.poll_timeout(&association()).or(flight.repeat_at())
+            }
             _ => None,
         }
     }
 
     /// Sends a flight again that is due.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<DtlsEvent> {
-        let State::Running { endpoint, .. } = &mut self.state else { return None };
-        match endpoint.handle_timeout(association(), now) {
-            Ok(()) => None,
-            Err(error) => Some(self.fail(error.to_string())),
+        let State::Running { endpoint, flight, .. } = &mut self.state else { return None };
+        match endpoint.poll_timeout(&association()) {
+            Some(due) if due <= now => {
+                flight.end();
+                endpoint.handle_timeout(association(), now).err().map(|error| self.fail(error.to_string()))
+            }
+            Some(_) => None,
+            None => (!flight.repeat(now)).then(|| self.fail("the peer does not answer".into())),
         }
     }
 
@@ -333,3 +354,6 @@ fn matches(fingerprint: &DtlsFingerprint, certificate: &[u8]) -> bool {
 pub fn is_verifiable(fingerprint: &DtlsFingerprint) -> bool {
     !matches!(fingerprint, DtlsFingerprint::Sha1 { .. } | DtlsFingerprint::Sha224 { .. })
 }
+
+#[cfg(test)]
+mod tests;
