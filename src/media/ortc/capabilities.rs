@@ -33,12 +33,14 @@ pub fn supported_capabilities() -> RtpCapabilities {
             video(MimeTypeVideo::H264, h264_parameters()),
             video(MimeTypeVideo::Vp8, RtpCodecParametersParameters::default()),
             video(MimeTypeVideo::Vp9, vp9_parameters()),
+            video(MimeTypeVideo::AV1, RtpCodecParametersParameters::default()),
         ],
         header_extensions: header_extensions(),
     }
 }
 
-/// The codecs of a router that nobody configured: H.264 first, because it needs no transcoding for HLS.
+/// The codecs of a router that nobody configured: H.264 first, because it needs no transcoding for HLS, and those
+/// that HLS egress can transcode, which AV1 is not yet.
 #[must_use]
 pub fn default_router_codecs() -> Vec<RtpCodecCapability> {
     let with_start_bitrate = |mut parameters: RtpCodecParametersParameters| {
@@ -186,6 +188,8 @@ fn header_extensions() -> Vec<RtpHeaderExtension> {
         (Video, Uri::AbsSendTime, 4, Direction::SendRecv),
         (Audio, Uri::TransportWideCcDraft01, 5, Direction::RecvOnly),
         (Video, Uri::TransportWideCcDraft01, 5, Direction::SendRecv),
+        // For the choice of layers; a viewer gets one stream without gaps and has no need of it.
+        (Video, Uri::DependencyDescriptor, 8, Direction::RecvOnly),
         (Audio, Uri::SsrcAudioLevel, 10, Direction::SendRecv),
         (Video, Uri::VideoOrientation, 11, Direction::SendRecv),
     ]
