@@ -313,7 +313,11 @@ impl Producer {
             let value = arrival.view.extensions().find(|(known, _)| *known == id && id != 0);
             value.map(|(_, value)| value)
         };
-        let frame = stream.frames.read(mime, arrival.payload, extension(extensions.dependency_descriptor));
+        let timestamp = arrival.view.timestamp();
+        let before = stream.cache.get(sequence.saturating_sub(1));
+        let begins_frame = before.is_some_and(|before| before.timestamp != timestamp);
+        let dependency = extension(extensions.dependency_descriptor);
+        let frame = stream.frames.read(mime, arrival.payload, dependency, begins_frame);
         let Layers { spatial, temporal } = frame.layers;
         if let Some(last) = stream.last_packets.get_mut(usize::from(spatial))
             && !arrival.payload.is_empty()
@@ -323,7 +327,6 @@ impl Producer {
             self.layer_count.1 = self.layer_count.1.max((temporal + 1).min(MAX_TEMPORAL_LAYERS));
         }
         stream.rates.add(now, frame.layers, arrival.payload.len() + FIXED_HEADER_LEN);
-        let timestamp = arrival.view.timestamp();
         if !arrival.is_retransmission {
             // What came only because it was asked for was lost: the publisher's estimate of its link needs to know.
             stream.reception.received += 1;

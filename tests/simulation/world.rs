@@ -97,13 +97,30 @@ impl World {
 
     /// A VP8 producer with one encoding for each of `ssrcs`; each one's RTX stream has the SSRC after it.
     pub(crate) fn produce(&mut self, transport: TransportId, ssrcs: &[u32]) -> ProducerInfo {
+        self.produce_codec(transport, ssrcs, "video/VP8")
+    }
+
+    /// The same of another codec, under the same payload type.
+    pub(crate) fn produce_codec(
+        &mut self,
+        transport: TransportId,
+        ssrcs: &[u32],
+        mime_type: &str,
+    ) -> ProducerInfo {
+        let format = match mime_type {
+            "video/H264" => json!({"packetization-mode": 1, "profile-level-id": "42e01f"}),
+            _ => json!({}),
+        };
         let encodings: Vec<_> =
             ssrcs.iter().map(|ssrc| json!({"ssrc": ssrc, "rtx": {"ssrc": ssrc + 1}})).collect();
         let feedback =
             json!([{"type": "nack"}, {"type": "nack", "parameter": "pli"}, {"type": "transport-cc"}]);
         let parameters = json!({
             "codecs": [
-                {"mimeType": "video/VP8", "payloadType": VP8, "clockRate": 90000, "rtcpFeedback": feedback},
+                {
+                    "mimeType": mime_type, "payloadType": VP8, "clockRate": 90000, "rtcpFeedback": feedback,
+                    "parameters": format,
+                },
                 {"mimeType": "video/rtx", "payloadType": RTX, "clockRate": 90000, "parameters": {"apt": VP8}},
             ],
             "headerExtensions": [{
