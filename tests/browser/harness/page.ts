@@ -6,7 +6,9 @@
  */
 import { ClockReader } from './clock';
 import { HlsViewer } from './hls-viewer';
-import { type ClientVersion, Participant, type PublishOptions } from './participant';
+import type { PublishOptions } from './media';
+import { type ClientVersion, Participant } from './participant';
+import { RoomMember } from './room-member';
 
 const participants: Participant[] = [];
 const clocks: ClockReader[] = [];
@@ -20,7 +22,24 @@ function participant(): Participant {
   return first;
 }
 
+let member: RoomMember | undefined;
+
+function roomMember(): RoomMember {
+  if (!member) {
+    throw new Error('joinRoom() was not called');
+  }
+  return member;
+}
+
 const harness = {
+  /** Joins a room in the rooms dialect and answers with the peer id. */
+  async joinRoom(server: string, roomId: string): Promise<string> {
+    member = await RoomMember.join(server, roomId);
+    return member.id;
+  },
+  /** The peer that joined so. */
+  member: roomMember,
+
   /** Joins the room, publishing what the options say, and answers with the peer id. */
   async join(server: string, publish?: PublishOptions, client?: ClientVersion): Promise<string> {
     const joined = new Participant(server, client);

@@ -4,23 +4,10 @@
 import { Device, type types } from 'mediasoup-client';
 import { Device as DeviceOf318 } from 'mediasoup-client-3.18';
 import { io, type Socket } from 'socket.io-client';
-import { clockTrack, toneTrack } from './clock';
+import { capture, keepResolution, type PublishOptions, type Received, receivedBy, type Sent, sentBy } from './media';
 
 /** Which `mediasoup-client` a participant is made of. */
 export type ClientVersion = 'newest' | '3.18';
-
-/** What to publish from the browser's fake devices. */
-export interface PublishOptions {
-  audio?: boolean;
-  video?: { width: number; height: number };
-  /** Sends a burned-in clock and a tone instead of the fake devices. */
-  clock?: boolean;
-  /** MIME type of the video codec; without it mediasoup-client takes the router's first. */
-  codec?: string;
-  encodings?: types.RtpEncodingParameters[];
-  /** Keeps the encoder at the size of the track, whatever it thinks of the machine. */
-  keepResolution?: boolean;
-}
 
 /** An event from the server, and when it came (milliseconds since 1970). */
 export interface Seen {
@@ -28,36 +15,6 @@ export interface Seen {
   at: number;
   message: Record<string, unknown>;
 }
-
-/** What is received from one remote producer. */
-export interface Received {
-  peerId: string;
-  kind: string;
-  codec: string | undefined;
-  framesDecoded: number;
-  frameWidth: number;
-  frameHeight: number;
-  totalAudioEnergy: number;
-  packetsReceived: number;
-  packetsLost: number;
-  freezeCount: number;
-  totalFreezesDuration: number;
-  srtpCipher: string | undefined;
-}
-
-/** What is sent of one RTP stream. */
-export interface Sent {
-  kind: string;
-  rid: string | undefined;
-  codec: string | undefined;
-  bytesSent: number;
-  frameWidth: number;
-  frameHeight: number;
-  srtpCipher: string | undefined;
-}
-
-// biome-ignore lint/suspicious/noExplicitAny: WebRTC's own types leave most of these fields out.
-type Stats = Record<string, any> & { id: string; type: string };
 
 export class Participant {
   readonly seen: Seen[] = [];
@@ -126,43 +83,11 @@ export class Participant {
   }
 
   async received(): Promise<Received[]> {
-    return Promise.all(
-      this.#consumers.map(async ({ peerId, consumer }) => {
-        const stats = await readStats(consumer.getStats());
-        const inbound = stats.find((entry) => entry.type === 'inbound-rtp');
-        return {
-          peerId,
-          kind: consumer.kind,
-          codec: codecOf(stats, inbound),
-          framesDecoded: inbound?.['framesDecoded'] ?? 0,
-          frameWidth: inbound?.['frameWidth'] ?? 0,
-          frameHeight: inbound?.['frameHeight'] ?? 0,
-          totalAudioEnergy: inbound?.['totalAudioEnergy'] ?? 0,
-          packetsReceived: inbound?.['packetsReceived'] ?? 0,
-          packetsLost: inbound?.['packetsLost'] ?? 0,
-          freezeCount: inbound?.['freezeCount'] ?? 0,
-          totalFreezesDuration: inbound?.['totalFreezesDuration'] ?? 0,
-          srtpCipher: stats.find((entry) => entry.type === 'transport')?.['srtpCipher'],
-        };
-      }),
-    );
+    return Promise.all(this.#consumers.map(({ peerId, consumer }) => receivedBy(peerId, consumer)));
   }
 
   async sent(): Promise<Sent[]> {
-    const reports = await Promise.all([...this.#producers.values()].map((producer) => readStats(producer.getStats())));
-    return reports.flatMap((stats) =>
-      stats
-        .filter((entry) => entry.type === 'outbound-rtp')
-        .map((outbound) => ({
-          kind: outbound['kind'],
-          rid: outbound['rid'],
-          codec: codecOf(stats, outbound),
-          bytesSent: outbound['bytesSent'] ?? 0,
-          frameWidth: outbound['frameWidth'] ?? 0,
-          frameHeight: outbound['frameHeight'] ?? 0,
-          srtpCipher: stats.find((entry) => entry.type === 'transport')?.['srtpCipher'],
-        })),
-    );
+    return (await Promise.all([...this.#producers.values()].map(sentBy))).flat();
   }
 
   async #publish(options: PublishOptions): Promise<void> {
@@ -241,35 +166,4 @@ function refuse(event: string, answer: unknown): unknown {
     throw new Error(`${event}: ${answer.error}`);
   }
   return answer;
-}
-
-async function capture({ audio, video, clock }: PublishOptions): Promise<MediaStream> {
-  if (clock) {
-    return new MediaStream([
-      ...(audio ? [toneTrack()] : []),
-      ...(video ? [clockTrack(video.width, video.height)] : []),
-    ]);
-  }
-  return navigator.mediaDevices.getUserMedia({
-    audio: audio ?? false,
-    video: video ? { width: { exact: video.width }, height: { exact: video.height } } : false,
-  });
-}
-
-function keepResolution(sender: RTCRtpSender): void {
-  const parameters = sender.getParameters();
-  parameters.degradationPreference = 'maintain-resolution';
-  void sender.setParameters(parameters);
-}
-
-async function readStats(report: Promise<RTCStatsReport>): Promise<Stats[]> {
-  const entries: Stats[] = [];
-  (await report).forEach((entry) => {
-    entries.push(entry);
-  });
-  return entries;
-}
-
-function codecOf(stats: Stats[], stream: Stats | undefined): string | undefined {
-  return stats.find((entry) => entry.id === stream?.['codecId'])?.['mimeType'];
 }

@@ -3,7 +3,7 @@
  */
 import type { Page } from '@playwright/test';
 import type { HlsReport } from '../harness/hls-viewer';
-import type { PublishOptions, Received } from '../harness/participant';
+import type { PublishOptions, Received } from '../harness/media';
 import { expect, type Stage, test } from '../support/fixtures';
 import { HlsArchive } from '../support/hls-archive';
 import type { Weir } from '../support/weir';

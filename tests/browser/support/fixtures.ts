@@ -2,7 +2,8 @@
  * What every test starts from: a weir of its own, and browsers that live as long as the run.
  */
 import { type Browser, test as base, type Page } from '@playwright/test';
-import type { ClientVersion, PublishOptions } from '../harness/participant';
+import type { PublishOptions } from '../harness/media';
+import type { ClientVersion } from '../harness/participant';
 import { launchBrowser } from './chromium';
 import { HarnessServer } from './harness-server';
 import { Weir } from './weir';

@@ -1,0 +1,55 @@
+/**
+ * The rooms dialect with a stock mediasoup-client: rooms, ICE restart, ICE over TCP.
+ */
+import type { Page } from '@playwright/test';
+import { expect, test } from '../support/fixtures';
+
+const PUBLISH = { audio: true, video: { width: 640, height: 360 }, codec: 'video/VP8' };
+/** A second of video. */
+const FRAMES = 30;
+
+test('members of a room see each other and nobody else', async ({ weir, publisher, audience }) => {
+  const [anna, ben, outsider] = await Promise.all([publisher.open(), audience.open(), audience.open()]);
+  await joinRoom(anna, weir.url, 'red');
+  await joinRoom(ben, weir.url, 'red');
+  await joinRoom(outsider, weir.url, 'blue');
+  await anna.evaluate((options) => window.harness.member().publish(options), PUBLISH);
+  await expectMoreFrames(ben);
+  expect(await outsider.evaluate(() => window.harness.member().received())).toEqual([]);
+});
+
+test('an ICE restart at either end keeps the call', async ({ weir, publisher, audience }) => {
+  const [anna, ben] = await Promise.all([publisher.open(), audience.open()]);
+  await joinRoom(anna, weir.url, 'red');
+  await joinRoom(ben, weir.url, 'red');
+  await anna.evaluate((options) => window.harness.member().publish(options), PUBLISH);
+  await expectMoreFrames(ben);
+  for (const [page, direction] of [
+    [anna, 'send'],
+    [ben, 'receive'],
+  ] as const) {
+    const path = () => page.evaluate((which) => window.harness.member().path(which), direction);
+    const before = await path();
+    await page.evaluate((which) => window.harness.member().restartIce(which), direction);
+    await expect.poll(async () => (await path()).ufrag).not.toBe(before.ufrag);
+    // A restart gathers new candidates, so media comes from another port as well.
+    await expect.poll(async () => (await path()).port).not.toBe(before.port);
+    await expectMoreFrames(ben);
+  }
+  const transports = (await weir.stats())['worker'] as { transports: number };
+  expect(transports.transports).toBe(4);
+});
+
+async function joinRoom(page: Page, url: string, room: string): Promise<string> {
+  return page.evaluate(([server, roomId]) => window.harness.joinRoom(server, roomId), [url, room] as const);
+}
+
+/** The page goes on decoding video from now on. */
+async function expectMoreFrames(page: Page): Promise<void> {
+  const frames = async () => {
+    const all = await page.evaluate(() => window.harness.member().received());
+    return all.find((one) => one.kind === 'video')?.framesDecoded ?? 0;
+  };
+  const before = await frames();
+  await expect.poll(frames).toBeGreaterThan(before + FRAMES);
+}
