@@ -16,6 +16,7 @@ pub mod key_frames;
 pub mod layers;
 pub mod lifecycle;
 pub mod nack;
+pub mod pipe_transport;
 pub mod plain_transport;
 pub mod producer;
 mod quality;
@@ -97,6 +98,8 @@ pub struct Worker {
     ufrags: HashMap<String, usize>,
     /// Transports by the paths that valid checks came on.
     paths: HashMap<(SocketId, SocketAddr), usize>,
+    /// The streams of each consumer on a pipe (keys of consumers that share its id).
+    pipe_consumers: HashMap<ConsumerId, pipe_transport::Members>,
     /// Transports by the ports that belong to them alone, and ports whose transports have ended.
     own_ports: HashMap<u32, usize>,
     released_ports: VecDeque<u32>,
@@ -140,6 +143,7 @@ impl Worker {
             tap_keys: HashMap::new(),
             ufrags: HashMap::new(),
             paths: HashMap::new(),
+            pipe_consumers: HashMap::new(),
             own_ports: HashMap::new(),
             released_ports: VecDeque::new(),
             timers: BinaryHeap::new(),

@@ -5,12 +5,13 @@
 
 mod handle;
 mod listen;
+mod pipes;
 mod ports;
 mod sockets;
 mod tcp;
 mod thread;
 mod udp;
 
-pub use handle::{Config, RequestError, RouterHandle, WorkerEvent, WorkerPool};
+pub use handle::{Config, PipeError, PipedProducer, RequestError, RouterHandle, WorkerEvent, WorkerPool};
 pub use listen::MAX_LISTEN;
 pub use ports::{InvalidPortRange, PortRange};

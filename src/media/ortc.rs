@@ -10,6 +10,7 @@ mod consumer;
 mod h264_profile;
 mod matching;
 mod parse;
+mod pipe;
 mod producer;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use crate::ids::Ssrc;
 pub use capabilities::{default_router_codecs, router_capabilities, supported_capabilities};
 pub use consumer::{ConsumerIdentity, can_consume, consumable_parameters, consumer_parameters};
 pub use parse::{parse_dtls_parameters, parse_rtp_capabilities, parse_rtp_parameters};
+pub use pipe::pipe_parameters;
 pub use producer::{producer_mapping, producer_type};
 
 /// The most encodings (simulcast streams) of one producer. Browsers send three at most.

@@ -82,6 +82,8 @@ pub struct Consumer {
     pub rewriter: Rewriter,
     /// Which layers it should get.
     pub choice: Choice,
+    /// For a consumer on a pipe: the one stream that it passes on as it is. Each stream of the producer has one.
+    pub pinned: Option<usize>,
     /// Its share of the transport's bandwidth compared with others: 1 is the lowest.
     pub priority: NonZeroU8,
     /// The layers that its client was told last.
@@ -127,6 +129,7 @@ impl Consumer {
             rtx,
             rewriter: Rewriter::new(codec.clock_rate().get(), first_sequence),
             choice: Choice::default(),
+            pinned: None,
             priority: NonZeroU8::MIN,
             told_layers: None,
             targeted: None,
@@ -152,7 +155,10 @@ impl Consumer {
         {
             return *target;
         }
-        let target = self.choice.target(offer).map(|layers| offer.target(layers));
+        let target = match self.pinned {
+            None => self.choice.target(offer).map(|layers| offer.target(layers)),
+            Some(stream) => offer.arrives_on(stream).then_some(Target { stream, layers: Layers::ALL }),
+        };
         self.targeted = Some((*offer, target));
         if target.is_none() {
             self.rewriter.lose_sync();

@@ -28,6 +28,16 @@ impl Offer {
         spatial < MAX_SPATIAL_LAYERS && self.arriving & 1 << spatial != 0
     }
 
+    /// Whether anything arrives on one of the producer's streams.
+    #[must_use]
+    pub fn arrives_on(&self, stream: usize) -> bool {
+        if self.is_simulcast {
+            u8::try_from(stream).is_ok_and(|stream| self.arrives(stream))
+        } else {
+            self.arriving != 0
+        }
+    }
+
     /// The highest layers there are.
     #[must_use]
     pub fn highest(&self) -> Layers {

@@ -112,7 +112,9 @@ impl Worker {
             return Ok(());
         }
         let consumers = producer.consumers.clone();
-        for consumer in consumers.iter().filter_map(|key| self.consumers.get(*key)) {
+        // The streams of a pipe share an id: one event is enough.
+        let is_first = |consumer: &&Consumer| consumer.pinned.is_none_or(|stream| stream == 0);
+        for consumer in consumers.iter().filter_map(|key| self.consumers.get(*key)).filter(is_first) {
             self.events.push_back(if paused {
                 Event::ConsumerPaused(consumer.id)
             } else {
@@ -211,13 +213,13 @@ impl Worker {
         id: ConsumerId,
         paused: bool,
     ) -> Result<(), NotFound> {
-        let key = *self.consumer_keys.get(&id).ok_or_else(|| not_found("consumer", &id))?;
-        let Some(consumer) = self.consumers.get_mut(key) else { return Ok(()) };
-        if std::mem::replace(&mut consumer.paused, paused) == paused {
-            return Ok(());
+        for key in self.members(id)? {
+            let Some(consumer) = self.consumers.get_mut(key) else { continue };
+            if std::mem::replace(&mut consumer.paused, paused) != paused {
+                self.stop_layers(now, key);
+                self.pursue_layers(now, key);
+            }
         }
-        self.stop_layers(now, key);
-        self.pursue_layers(now, key);
         Ok(())
     }
 
@@ -232,8 +234,9 @@ impl Worker {
     /// # Errors
     /// Fails if there is no such consumer.
     pub fn close_consumer(&mut self, _now: Instant, id: ConsumerId) -> Result<(), NotFound> {
-        let key = *self.consumer_keys.get(&id).ok_or_else(|| not_found("consumer", &id))?;
-        self.remove_consumer(key);
+        for key in self.members(id)? {
+            self.remove_consumer(key);
+        }
         Ok(())
     }
 
@@ -288,7 +291,7 @@ impl Worker {
         Ok(())
     }
 
-    fn producer_key(&self, id: ProducerId) -> Result<usize, NotFound> {
+    pub(super) fn producer_key(&self, id: ProducerId) -> Result<usize, NotFound> {
         self.producer_keys.get(&id).copied().ok_or_else(|| not_found("producer", &id))
     }
 
@@ -314,14 +317,16 @@ impl Worker {
 
     fn remove_consumer(&mut self, key: usize) -> Option<ConsumerId> {
         let consumer = self.consumers.try_remove(key)?;
-        self.consumer_keys.remove(&consumer.id);
+        // The streams of a pipe share an id, and end as one.
+        let is_news = self.consumer_keys.remove(&consumer.id).is_some();
+        self.pipe_consumers.remove(&consumer.id);
         if let Some(transport) = self.transports.get_mut(consumer.transport) {
             transport.consumers.retain(|known| *known != key);
         }
         if let Some(producer) = self.producers.get_mut(consumer.producer) {
             producer.consumers.retain(|known| *known != key);
         }
-        Some(consumer.id)
+        is_news.then_some(consumer.id)
     }
 
     /// Ends a transport that nobody asked to end.

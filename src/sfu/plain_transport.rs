@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use mediasoup_types::data_structures::{Protocol, TransportTuple};
 use mediasoup_types::srtp_parameters::{SrtpCryptoSuite, SrtpParameters};
+use smallvec::SmallVec;
 
 use super::{Tuple, Worker, not_found};
 use crate::ids::{RouterId, TransportId};
@@ -103,9 +104,30 @@ pub struct Plain {
     local_key: Option<MasterKey>,
     /// Where RTCP is sent, if not multiplexed.
     rtcp_path: Option<Tuple>,
+    /// For a pipe transport: whether it has RTX.
+    pipe_rtx: Option<bool>,
 }
 
 impl Plain {
+    /// The parts of a pipe transport.
+    pub(super) fn pipe(port: OwnPort, suite: Option<Suite>, rtx: bool) -> Self {
+        Self {
+            rtp: port,
+            rtcp: None,
+            comedia: false,
+            is_connected: false,
+            local_key: suite.map(MasterKey::random),
+            rtcp_path: None,
+            pipe_rtx: Some(rtx),
+        }
+    }
+
+    /// Whether lost packets are sent again, if it is a pipe.
+    #[must_use]
+    pub fn pipe_rtx(&self) -> Option<bool> {
+        self.pipe_rtx
+    }
+
     /// Its ports.
     pub fn ports(&self) -> impl Iterator<Item = OwnPort> {
         std::iter::once(self.rtp).chain(self.rtcp)
@@ -131,32 +153,39 @@ impl Worker {
         rtp: OwnPort,
         rtcp: Option<OwnPort>,
     ) -> Result<PlainTransportInfo, CreateTransportError> {
-        let local_key = options.srtp.map(MasterKey::random);
-        let srtp_parameters = local_key.as_ref().map(signalled);
         let plain = Plain {
             rtp,
             rtcp,
             comedia: options.comedia,
             // Without keys there is nothing that comedia has to be told.
             is_connected: options.comedia && options.srtp.is_none(),
-            local_key,
+            local_key: options.srtp.map(MasterKey::random),
             rtcp_path: None,
+            pipe_rtx: None,
         };
-        let (key, id) = self.add_transport(router, Kind::Plain(plain))?;
-        if let Some(transport) = self.transports.get_mut(key).filter(|_| options.srtp.is_none()) {
-            transport.srtp = Some(srtp::clear());
-        }
-        self.own_ports.insert(rtp.id, key);
-        self.own_ports.extend(rtcp.map(|rtcp| (rtcp.id, key)));
-        Ok(PlainTransportInfo {
-            id,
-            tuple: local_only(rtp.address),
-            rtcp_tuple: rtcp.map(|rtcp| local_only(rtcp.address)),
-            srtp_parameters,
-        })
+        let (id, tuple, srtp_parameters) = self.add_plain(router, plain)?;
+        let rtcp_tuple = rtcp.map(|rtcp| local_only(rtcp.address));
+        Ok(PlainTransportInfo { id, tuple, rtcp_tuple, srtp_parameters })
     }
 
-    /// Tells a plain transport where its peer is and what it protects its packets with.
+    /// Puts a plain or pipe transport into a router; what its peer has to be told is returned.
+    pub(super) fn add_plain(
+        &mut self,
+        router: RouterId,
+        plain: Plain,
+    ) -> Result<(TransportId, TransportTuple, Option<SrtpParameters>), CreateTransportError> {
+        let srtp_parameters = plain.local_key.as_ref().map(signalled);
+        let ports: SmallVec<[u32; 2]> = plain.ports().map(|port| port.id).collect();
+        let tuple = local_only(plain.rtp.address);
+        let (key, id) = self.add_transport(router, Kind::Plain(plain))?;
+        if let Some(transport) = self.transports.get_mut(key).filter(|_| srtp_parameters.is_none()) {
+            transport.srtp = Some(srtp::clear());
+        }
+        self.own_ports.extend(ports.into_iter().map(|port| (port, key)));
+        Ok((id, tuple, srtp_parameters))
+    }
+
+    /// Tells a plain or pipe transport where its peer is and what it protects its packets with.
     ///
     /// # Errors
     /// See [`ConnectPlainError`].

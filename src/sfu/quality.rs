@@ -170,7 +170,7 @@ impl Consumer {
     /// one layer has none to tell of.
     #[inline]
     pub(super) fn layers_change(&mut self, producer_type: ProducerType, offer: &Offer) -> Option<Event> {
-        if producer_type == ProducerType::Simple {
+        if producer_type == ProducerType::Simple || self.pinned.is_some() {
             return None;
         }
         let layers = self.current_layers(offer);

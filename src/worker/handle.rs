@@ -2,7 +2,10 @@
 
 mod data;
 
+mod pipe;
 mod plain;
+
+pub use pipe::{PipeError, PipedProducer};
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU8;

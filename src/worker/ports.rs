@@ -120,7 +120,29 @@ impl Ports {
     ) -> Option<OwnPort> {
         let ip = listen_ip.unwrap_or(self.listen_ip);
         let bind = |port| Udp::bind(SocketAddr::new(ip, port), false, BUFFER_LEN).ok();
-        let mut udp = self.range.shuffled().find_map(bind)?;
+        let udp = self.range.shuffled().find_map(bind)?;
+        let told = listen_ip.filter(|ip| !ip.is_unspecified()).unwrap_or(self.announced_ip);
+        self.add(udp, told, registry, token)
+    }
+
+    /// Opens any port of the loopback interface, for a pipe inside this process. `token` names it.
+    pub(super) fn open_loopback(
+        &mut self,
+        registry: &Registry,
+        token: impl Fn(u32) -> Token,
+    ) -> Option<OwnPort> {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let udp = Udp::bind(SocketAddr::new(loopback, 0), false, BUFFER_LEN).ok()?;
+        self.add(udp, loopback, registry, token)
+    }
+
+    fn add(
+        &mut self,
+        mut udp: Udp,
+        told: IpAddr,
+        registry: &Registry,
+        token: impl Fn(u32) -> Token,
+    ) -> Option<OwnPort> {
         let port = udp.local_addr().ok()?.port();
         while self.open.contains_key(&self.next) {
             self.next = (self.next + 1) & MAX_ID;
@@ -132,7 +154,6 @@ impl Ports {
             return None;
         }
         self.open.insert(id, Port { udp, is_queued: false });
-        let told = listen_ip.filter(|ip| !ip.is_unspecified()).unwrap_or(self.announced_ip);
         Some(OwnPort { id, address: SocketAddr::new(told, port) })
     }
 

@@ -153,6 +153,11 @@ impl Sockets {
         self.ports.open(listen_ip, &self.registry, |id| Source::Own(id).token())
     }
 
+    /// Opens a UDP port that only this machine reaches.
+    pub(super) fn open_loopback_port(&mut self) -> Option<OwnPort> {
+        self.ports.open_loopback(&self.registry, |id| Source::Own(id).token())
+    }
+
     /// Closes the ports whose transports have ended.
     pub(super) fn close_released(&mut self, core: &mut Worker) {
         while let Some(port) = core.poll_released_port() {

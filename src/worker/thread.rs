@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 use tokio::sync::mpsc;
 
+use super::pipes::Pipes;
 use super::sockets::Sockets;
 use crate::ids::{DataConsumerId, TapId};
 use crate::sfu::Worker;
@@ -47,6 +48,7 @@ pub(super) struct Turn<'a> {
 pub(super) struct Readers {
     pub(super) taps: HashMap<TapId, mpsc::Sender<TapOutput>>,
     pub(super) data: HashMap<DataConsumerId, mpsc::Sender<DataMessage>>,
+    pub(super) pipes: Pipes,
 }
 
 /// Everything that a worker's thread owns.
@@ -87,7 +89,7 @@ impl WorkerThread {
             }
             self.sockets.handle_timeout(now, &mut self.core);
             self.deliver(&mut readers);
-            self.report(&mut waiting);
+            self.report(&mut waiting, &mut readers.pipes);
             if stopping {
                 return;
             }
@@ -127,7 +129,7 @@ impl WorkerThread {
     }
 
     fn deliver(&mut self, readers: &mut Readers) {
-        let Readers { taps, data } = readers;
+        let Readers { taps, data, .. } = readers;
         while let Some((tap, output)) = self.core.poll_tapped() {
             let ends = matches!(output, TapOutput::Closed);
             let Some(reader) = taps.get(&tap) else { continue };
@@ -163,8 +165,13 @@ impl WorkerThread {
         }
     }
 
-    fn report(&mut self, waiting: &mut VecDeque<Event>) {
+    fn report(&mut self, waiting: &mut VecDeque<Event>, pipes: &mut Pipes) {
+        let now = Instant::now();
+        pipes.review(&mut self.core, now);
         while let Some(event) = self.core.poll_event() {
+            if pipes.take(&mut self.core, now, &event) {
+                continue;
+            }
             if waiting.len() < MAX_WAITING_EVENTS {
                 waiting.push_back(event);
             } else {

@@ -9,6 +9,7 @@ mod data;
 mod hostile;
 mod media;
 mod networks;
+mod pipe;
 mod plain;
 mod room;
 mod rooms;

@@ -8,6 +8,7 @@ mod layers;
 mod network;
 mod paths;
 mod peer;
+mod pipe;
 mod plain;
 mod sctp_peer;
 mod stories;

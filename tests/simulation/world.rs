@@ -12,7 +12,8 @@ use weir::media::ortc;
 use weir::sfu::api::{
     ConsumerInfo, Event, ProducerInfo, TapOutput, WebRtcTransportInfo, WebRtcTransportOptions,
 };
-use weir::sfu::{Config, Transmit, Tuple, Worker};
+use weir::sfu::plain_transport::OwnPort;
+use weir::sfu::{Config, SocketId, Transmit, Tuple, Worker};
 
 use crate::network::Network;
 use crate::peer::{Peer, RTX, VP8, WIDE_SEQUENCE};
@@ -31,19 +32,21 @@ pub(crate) struct World {
     pub(crate) events: Vec<Event>,
     pub(crate) tapped: Vec<TapOutput>,
     pub(crate) largest_batch: usize,
+    /// UDP ports of plain and pipe transports.
+    pub(crate) own_ports: Vec<OwnPort>,
     capabilities: RtpCapabilities,
     server: SocketAddr,
 }
 
 struct Outgoing {
-    datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    datagrams: Vec<(Tuple, Vec<u8>)>,
     largest_batch: usize,
 }
 
 impl Transmit for Outgoing {
     fn transmit(&mut self, to: Tuple, contents: &[u8], segment_size: usize) {
         assert!(contents.len() <= 65_000, "more than the kernel takes at once");
-        let datagrams = contents.chunks(segment_size).map(|datagram| (to.remote, datagram.to_vec()));
+        let datagrams = contents.chunks(segment_size).map(|datagram| (to, datagram.to_vec()));
         let before = self.datagrams.len();
         self.datagrams.extend(datagrams);
         self.largest_batch = self.largest_batch.max(self.datagrams.len() - before);
@@ -72,6 +75,7 @@ impl World {
             events: Vec::new(),
             tapped: Vec::new(),
             largest_batch: 0,
+            own_ports: Vec::new(),
             capabilities: ortc::parse_rtp_capabilities(&capabilities).unwrap(),
             server,
         }
@@ -148,12 +152,22 @@ impl World {
         (consumer, ssrc)
     }
 
+    /// A port for a plain or pipe transport.
+    pub(crate) fn open_port(&mut self) -> OwnPort {
+        let id = self.own_ports.len() as u32;
+        let address = SocketAddr::new(self.server.ip(), 41_000 + self.own_ports.len() as u16);
+        self.own_ports.push(OwnPort { id, address });
+        OwnPort { id, address }
+    }
+
     fn transfer(&mut self) {
         let mut outgoing = Outgoing { datagrams: Vec::new(), largest_batch: 0 };
         self.core.flush(self.now, &mut outgoing);
         self.largest_batch = self.largest_batch.max(outgoing.largest_batch);
         for (to, datagram) in outgoing.datagrams {
-            self.network.send(self.now, self.server, to, datagram);
+            let port = self.own_ports.iter().find(|port| SocketId::Own(port.id) == to.socket);
+            let from = port.map_or(self.server, |port| port.address);
+            self.network.send(self.now, from, to.remote, datagram);
         }
         for peer in &mut self.peers {
             while let Some(datagram) = peer.outbox.pop_front() {
@@ -177,6 +191,9 @@ impl World {
             while let Some(mut datagram) = self.network.receive(self.now) {
                 if datagram.to == self.server {
                     let from = Tuple::shared(datagram.from);
+                    self.core.handle_datagram(self.now, from, &mut datagram.contents);
+                } else if let Some(port) = self.own_ports.iter().find(|port| port.address == datagram.to) {
+                    let from = Tuple { socket: SocketId::Own(port.id), remote: datagram.from, local: None };
                     self.core.handle_datagram(self.now, from, &mut datagram.contents);
                 } else if let Some(peer) = self.peers.iter_mut().find(|peer| peer.address == datagram.to) {
                     peer.handle_datagram(self.now, datagram.contents);
