@@ -104,7 +104,8 @@ export function keepResolution(sender: RTCRtpSender): void {
   void sender.setParameters(parameters);
 }
 
-export async function readStats(report: Promise<RTCStatsReport>): Promise<Stats[]> {
+/** The entries of a report as a list. */
+export async function readStats(report: RTCStatsReport | Promise<RTCStatsReport>): Promise<Stats[]> {
   const entries: Stats[] = [];
   (await report).forEach((entry) => {
     entries.push(entry);

@@ -3,7 +3,7 @@
  */
 import { Device, type types } from 'mediasoup-client';
 import { io, type Socket } from 'socket.io-client';
-import { capture, type PublishOptions, type Received, receivedBy } from './media';
+import { capture, type PublishOptions, type Received, readStats, receivedBy } from './media';
 
 /** How long an answer may take, in milliseconds. */
 const ANSWER_TIMEOUT_MS = 10_000;
@@ -84,12 +84,8 @@ export class RoomMember {
   /** The path that a transport uses: protocol, and the client's own port. */
   async path(direction: Direction): Promise<{ protocol: string; port: number; ufrag: string }> {
     const stats = await this.#transport(direction).getStats();
-    let local: Record<string, unknown> = {};
-    stats.forEach((pair) => {
-      if (pair.type === 'candidate-pair' && pair.nominated && pair.state === 'succeeded') {
-        local = stats.get(pair.localCandidateId) ?? {};
-      }
-    });
+    const transport = (await readStats(stats)).find(({ type }) => type === 'transport');
+    const local = stats.get(stats.get(transport?.['selectedCandidatePairId'])?.localCandidateId) ?? {};
     return {
       protocol: String(local['protocol'] ?? ''),
       port: Number(local['port'] ?? 0),

@@ -31,7 +31,7 @@ const CONDITIONS = [
 for (const { name, lossPercent, viewerKbit, encodings } of CONDITIONS) {
   test(name, async () => {
     const harness = await HarnessServer.start(SERVER_IP);
-    const weir = await Weir.start('0.0.0.0', SERVER_IP);
+    const weir = await Weir.start({ httpIp: SERVER_IP, rtcIp: '0.0.0.0' });
     const trusted = `--unsafely-treat-insecure-origin-as-secure=${new URL(harness.url).origin}`;
     const publishing = await launchBrowser([trusted]);
     const watching = await launchBrowser([trusted], VIEWER_CHROMIUM);

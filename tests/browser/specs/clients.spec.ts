@@ -19,7 +19,7 @@ test('mediasoup-client 3.18 publishes and watches', async ({ publisher, audience
 
 test.describe('Firefox', () => {
   // It has no candidates on the loopback interface.
-  test.use({ rtcIp: '0.0.0.0' });
+  test.use({ network: { rtcIp: '0.0.0.0' } });
 
   test('publishes VP8 and watches Chromium, also over HLS', async ({ weir, harness, audience }) => {
     const firefox = await launchFirefox();

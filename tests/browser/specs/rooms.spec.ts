@@ -1,6 +1,7 @@
 /**
  * The rooms dialect with a stock mediasoup-client: rooms, ICE restart, ICE over TCP.
  */
+import { connect, createServer } from 'node:net';
 import type { Page } from '@playwright/test';
 import { expect, test } from '../support/fixtures';
 
@@ -38,6 +39,28 @@ test('an ICE restart at either end keeps the call', async ({ weir, publisher, au
   }
   const transports = (await weir.stats())['worker'] as { transports: number };
   expect(transports.transports).toBe(4);
+});
+
+test.describe('where no UDP gets through', () => {
+  // Nothing listens on this address but the forwarder of the test, which takes TCP only.
+  test.use({ network: { announce: '127.0.0.2' } });
+
+  test('media goes over TCP', async ({ weir, publisher, audience }) => {
+    const forwarder = createServer((client) => {
+      const server = connect(weir.rtcPort, '127.0.0.1');
+      client.pipe(server).pipe(client);
+      client.on('error', () => server.destroy());
+      server.on('error', () => client.destroy());
+    }).listen(weir.rtcPort, '127.0.0.2');
+    const [anna, ben] = await Promise.all([publisher.open(), audience.open()]);
+    await joinRoom(anna, weir.url, 'red');
+    await joinRoom(ben, weir.url, 'red');
+    await anna.evaluate((options) => window.harness.member().publish(options), PUBLISH);
+    await expectMoreFrames(ben);
+    expect((await anna.evaluate(() => window.harness.member().path('send'))).protocol).toBe('tcp');
+    expect((await ben.evaluate(() => window.harness.member().path('receive'))).protocol).toBe('tcp');
+    forwarder.close();
+  });
 });
 
 async function joinRoom(page: Page, url: string, room: string): Promise<string> {

@@ -6,7 +6,7 @@ import type { PublishOptions } from '../harness/media';
 import type { ClientVersion } from '../harness/participant';
 import { launchBrowser } from './chromium';
 import { HarnessServer } from './harness-server';
-import { Weir } from './weir';
+import { type Network, Weir } from './weir';
 
 /** Pages of one browser; they are closed with the test. */
 export interface Stage {
@@ -17,8 +17,8 @@ export interface Stage {
 }
 
 interface TestFixtures {
-  /** The address that media goes over. */
-  rtcIp: string;
+  /** Where the server listens. */
+  network: Network;
   weir: Weir;
   /** The browser that publishes. */
   publisher: Stage;
@@ -60,9 +60,9 @@ export const test = base.extend<TestFixtures, RunFixtures>({
     },
     { scope: 'worker' },
   ],
-  rtcIp: ['127.0.0.1', { option: true }],
-  weir: async ({ rtcIp }, use, info) => {
-    const weir = await Weir.start(rtcIp);
+  network: [{}, { option: true }],
+  weir: async ({ network }, use, info) => {
+    const weir = await Weir.start(network);
     await use(weir);
     await weir.stop();
     if (info.status !== info.expectedStatus) {

@@ -17,6 +17,7 @@ const START_TIMEOUT_MS = 20_000;
 /** How long weir has to end after SIGTERM, in milliseconds. */
 const STOP_TIMEOUT_MS = 5_000;
 const POLL_MS = 50;
+const LOOPBACK = '127.0.0.1';
 
 function binary(): string {
   const target = process.env['CARGO_TARGET_DIR'] ?? join(REPOSITORY, 'target');
@@ -27,26 +28,38 @@ function binary(): string {
   return path;
 }
 
+/** Where a server listens; the loopback address where nothing is said. */
+export interface Network {
+  /** The address of HTTP and Socket.IO. */
+  httpIp?: string;
+  /** The address of media; `0.0.0.0` stands for all that this machine has. */
+  rtcIp?: string;
+  /** The address that browsers are told to send media to. */
+  announce?: string;
+}
+
 /** One server; it may be killed and started again on the same ports. */
 export class Weir {
   readonly url: string;
-  readonly #rtc: string;
+  /** The port of media, UDP and TCP. */
+  readonly rtcPort: number;
+  readonly #network: Network;
   readonly #http: string;
   readonly #dataDir: string;
   #process: ChildProcess | undefined;
   #log = '';
 
-  private constructor(http: string, rtc: string, dataDir: string) {
-    this.#http = http;
-    this.#rtc = rtc;
+  private constructor(network: Network, httpPort: number, rtcPort: number, dataDir: string) {
+    this.#network = network;
+    this.#http = `${network.httpIp ?? LOOPBACK}:${httpPort}`;
+    this.rtcPort = rtcPort;
     this.#dataDir = dataDir;
     this.url = `http://${this.#http}`;
   }
 
-  /** Media goes over the address `rtcIp`; `0.0.0.0` stands for all that this machine has. */
-  static async start(rtcIp = '127.0.0.1', httpIp = '127.0.0.1'): Promise<Weir> {
+  static async start(network: Network = {}): Promise<Weir> {
     const dataDir = await mkdtemp(join(tmpdir(), 'weir-browser-'));
-    const weir = new Weir(`${httpIp}:${await freeTcpPort()}`, `${rtcIp}:${await freeUdpPort()}`, dataDir);
+    const weir = new Weir(network, await freeTcpPort(), await freeUdpPort(), dataDir);
     await weir.run();
     return weir;
   }
@@ -58,7 +71,11 @@ export class Weir {
 
   /** Starts the process and waits until it is ready. */
   async run(): Promise<void> {
-    const flags = ['serve', '--http', this.#http, '--rtc', this.#rtc, '--data-dir', this.#dataDir];
+    const { rtcIp = LOOPBACK, announce } = this.#network;
+    const flags = ['serve', '--http', this.#http, '--rtc', `${rtcIp}:${this.rtcPort}`, '--data-dir', this.#dataDir];
+    if (announce !== undefined) {
+      flags.push('--announce', announce);
+    }
     // WEIR_BIN is meant for this file: weir would take it for a misspelt setting.
     const { WEIR_BIN: _, ...env } = process.env;
     const child = spawn(binary(), flags, { cwd: REPOSITORY, env, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -138,7 +155,7 @@ export class Weir {
 }
 
 async function freeTcpPort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
+  const server = createServer().listen(0, LOOPBACK);
   await once(server, 'listening');
   const address = server.address();
   server.close();
@@ -147,7 +164,7 @@ async function freeTcpPort(): Promise<number> {
 }
 
 async function freeUdpPort(): Promise<number> {
-  const socket = createSocket('udp4').bind(0, '127.0.0.1');
+  const socket = createSocket('udp4').bind(0, LOOPBACK);
   await once(socket, 'listening');
   const { port } = socket.address();
   socket.close();
