@@ -8,6 +8,7 @@ pub mod bandwidth;
 pub mod cache;
 pub mod consumer;
 pub mod data;
+pub mod direct_transport;
 pub mod dtls;
 mod forward;
 pub mod frames;
@@ -43,6 +44,7 @@ use crate::media::ortc;
 use api::{CreateRouterError, CreateTransportError, Event, NotFound, TapOutput, WorkerStats};
 use consumer::{Consumer, Tap};
 use data::DataChannels;
+use direct_transport::Delivery;
 use dtls::Credentials;
 use producer::Producer;
 use transport::{Kind, Transport};
@@ -90,6 +92,7 @@ pub struct Worker {
     consumers: Slab<Consumer>,
     taps: Slab<Tap>,
     data: DataChannels,
+    delivered: VecDeque<Delivery>,
     transport_keys: HashMap<TransportId, usize>,
     producer_keys: HashMap<ProducerId, usize>,
     consumer_keys: HashMap<ConsumerId, usize>,
@@ -137,6 +140,7 @@ impl Worker {
             consumers: Slab::new(),
             taps: Slab::new(),
             data: DataChannels::default(),
+            delivered: VecDeque::new(),
             transport_keys: HashMap::new(),
             producer_keys: HashMap::new(),
             consumer_keys: HashMap::new(),

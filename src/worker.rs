@@ -12,6 +12,8 @@ mod tcp;
 mod thread;
 mod udp;
 
-pub use handle::{Config, PipeError, PipedProducer, RequestError, RouterHandle, WorkerEvent, WorkerPool};
+pub use handle::{
+    Config, PacketDropped, PipeError, PipedProducer, RequestError, RouterHandle, WorkerEvent, WorkerPool,
+};
 pub use listen::MAX_LISTEN;
 pub use ports::{InvalidPortRange, PortRange};

@@ -8,7 +8,7 @@
 mod forward;
 mod lifecycle;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use mediasoup_types::sctp_parameters::SctpStreamParameters;
 use serde::Serialize;
@@ -16,7 +16,7 @@ use slab::Slab;
 
 use crate::ids::{DataConsumerId, DataProducerId, RouterId};
 use crate::sfu::api::NotFound;
-use crate::sfu::sctp::{DataMessage, MAX_MESSAGE_LEN, Sctp};
+use crate::sfu::sctp::Sctp;
 
 /// Data producers that one transport may have, and data consumers: as many as there are streams.
 pub const MAX_DATA_CHANNELS: usize = crate::sfu::sctp::MAX_STREAMS as usize;
@@ -160,20 +160,6 @@ pub enum ConsumeDataError {
     Full(usize),
 }
 
-/// Why a message could not be sent from inside the process.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SendDataError {
-    /// No such data producer.
-    #[error(transparent)]
-    NotFound(#[from] NotFound),
-    /// The data producer is not on a direct transport: its peer sends.
-    #[error("the data producer's messages come from its peer")]
-    NotDirect,
-    /// The message is too long.
-    #[error("the message has {0} bytes, {MAX_MESSAGE_LEN} are allowed")]
-    TooLong(usize),
-}
-
 /// Why the subchannels of a data consumer could not be set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SetSubchannelsError {
@@ -183,15 +169,6 @@ pub enum SetSubchannelsError {
     /// There are too many.
     #[error("too many subchannels: the limit is {MAX_SUBCHANNELS}")]
     TooMany,
-}
-
-/// What the reader of a data consumer on a direct transport gets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Delivery {
-    /// A message.
-    Message(DataMessage),
-    /// The data consumer is gone; nothing follows.
-    Closed,
 }
 
 /// A data producer.
@@ -208,6 +185,13 @@ pub struct DataProducer {
     /// Keys in the worker.
     consumers: Vec<usize>,
     stats: DataProducerStats,
+}
+
+impl DataConsumer {
+    /// Counts a message that its reader was too slow for.
+    pub(super) fn note_drop(&mut self) {
+        self.stats.messages_dropped += 1;
+    }
 }
 
 /// A data consumer.
@@ -230,7 +214,6 @@ pub struct DataChannels {
     consumers: Slab<DataConsumer>,
     producer_keys: HashMap<DataProducerId, usize>,
     consumer_keys: HashMap<DataConsumerId, usize>,
-    delivered: VecDeque<(DataConsumerId, Delivery)>,
 }
 
 impl DataChannels {
@@ -238,6 +221,11 @@ impl DataChannels {
     #[must_use]
     pub fn producers(&self) -> usize {
         self.producers.len()
+    }
+
+    /// The transport (key in the worker) of a data producer.
+    pub(super) fn transport_of(&self, producer: usize) -> Option<usize> {
+        self.producers.get(producer).map(|producer| producer.transport)
     }
 
     /// How many data consumers there are.

@@ -240,6 +240,9 @@ impl Worker {
 
     /// Protects and queues a compound RTCP packet. False if the transport has no keys or path yet.
     pub(super) fn send_rtcp(&mut self, key: usize, compound: Vec<u8>) -> bool {
+        if self.deliver_rtcp(key, &compound) {
+            return true;
+        }
         let sending = self.transports.get_mut(key).and_then(|transport| transport.sending_rtcp());
         let Some((srtp, tuple)) = sending else { return false };
         let Ok(datagram) = srtp.protect_rtcp(compound) else { return false };

@@ -339,6 +339,7 @@ impl Worker {
     pub(super) fn remove_transport(&mut self, now: Instant, key: usize) {
         self.leave_webrtc(now, key);
         self.leave_plain(key);
+        self.leave_direct(key);
         let Some(transport) = self.transports.try_remove(key) else { return };
         self.transport_keys.remove(&transport.id);
         if let Some(router) = self.routers.get_mut(&transport.router) {

@@ -1,10 +1,11 @@
 //! The async handles: each request is a closure that runs on the worker's thread, and its answer comes back.
 
 mod data;
-
+mod direct;
 mod pipe;
 mod plain;
 
+pub use direct::PacketDropped;
 pub use pipe::{PipeError, PipedProducer};
 
 use std::net::{IpAddr, SocketAddr};

@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 
 use super::pipes::Pipes;
 use super::sockets::Sockets;
-use crate::ids::{DataConsumerId, TapId};
+use crate::ids::{DataConsumerId, TapId, TransportId};
 use crate::sfu::Worker;
 use crate::sfu::api::{Event, TapOutput};
-use crate::sfu::data::Delivery;
+use crate::sfu::direct_transport::Delivery;
 use crate::sfu::sctp::DataMessage;
 
 /// Requests that wait for a worker; one more waits in its caller.
@@ -48,6 +48,7 @@ pub(super) struct Turn<'a> {
 pub(super) struct Readers {
     pub(super) taps: HashMap<TapId, mpsc::Sender<TapOutput>>,
     pub(super) data: HashMap<DataConsumerId, mpsc::Sender<DataMessage>>,
+    pub(super) rtcp: HashMap<TransportId, mpsc::Sender<Vec<u8>>>,
     pub(super) pipes: Pipes,
 }
 
@@ -129,7 +130,7 @@ impl WorkerThread {
     }
 
     fn deliver(&mut self, readers: &mut Readers) {
-        let Readers { taps, data, .. } = readers;
+        let Readers { taps, data, rtcp, .. } = readers;
         while let Some((tap, output)) = self.core.poll_tapped() {
             let ends = matches!(output, TapOutput::Closed);
             let Some(reader) = taps.get(&tap) else { continue };
@@ -147,19 +148,34 @@ impl WorkerThread {
                 taps.remove(&tap); // the reader sees the end of its channel, even if the last output did not fit
             }
         }
-        while let Some((consumer, delivery)) = self.core.poll_delivered() {
-            let Delivery::Message(message) = delivery else {
-                data.remove(&consumer);
-                continue;
-            };
-            match data.get(&consumer).map(|reader| reader.try_send(message)) {
-                None | Some(Ok(())) => {}
-                Some(Err(mpsc::error::TrySendError::Full(_))) => self.core.note_data_drop(consumer),
-                Some(Err(mpsc::error::TrySendError::Closed(_))) => {
-                    data.remove(&consumer);
-                    if self.core.close_data_consumer(Instant::now(), consumer).is_err() {
-                        tracing::debug!(%consumer, "a data consumer ended twice");
+        while let Some(delivery) = self.core.poll_delivered() {
+            match delivery {
+                Delivery::Message(consumer, message) => self.deliver_message(data, consumer, message),
+                Delivery::DataConsumerClosed(consumer) => drop(data.remove(&consumer)),
+                Delivery::Rtcp(transport, compound) => {
+                    // RTCP is asked for again: what a reader has no room for, or does not want, is no loss.
+                    if let Some(Err(error)) = rtcp.get(&transport).map(|reader| reader.try_send(compound)) {
+                        tracing::trace!(%transport, %error, "RTCP dropped");
                     }
+                }
+                Delivery::TransportClosed(transport) => drop(rtcp.remove(&transport)),
+            }
+        }
+    }
+
+    fn deliver_message(
+        &mut self,
+        readers: &mut HashMap<DataConsumerId, mpsc::Sender<DataMessage>>,
+        consumer: DataConsumerId,
+        message: DataMessage,
+    ) {
+        match readers.get(&consumer).map(|reader| reader.try_send(message)) {
+            None | Some(Ok(())) => {}
+            Some(Err(mpsc::error::TrySendError::Full(_))) => self.core.note_data_drop(consumer),
+            Some(Err(mpsc::error::TrySendError::Closed(_))) => {
+                readers.remove(&consumer);
+                if self.core.close_data_consumer(Instant::now(), consumer).is_err() {
+                    tracing::debug!(%consumer, "a data consumer ended twice");
                 }
             }
         }

@@ -75,7 +75,7 @@ async fn a_thousand_texts_go_there_and_come_back() -> Result<()> {
 async fn the_process_talks_to_clients_and_a_reader_that_does_not_read_loses_messages() -> Result<()> {
     let core = Core::start().await?;
     let ben = open(&core).await?;
-    let direct = core.router.create_direct_transport().await?;
+    let (direct, _) = core.router.create_direct_transport().await?;
     let bot = core.router.produce_data(direct, options(None)).await?;
     let to_ben = consume(&core, &ben, &bot).await?;
     let text = |text: &str| DataMessage::String(Bytes::from(text.to_owned()));

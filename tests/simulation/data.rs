@@ -12,8 +12,8 @@ use weir::ids::TransportId;
 use weir::sfu::api::{Event, WebRtcTransportOptions};
 use weir::sfu::data::{
     Audience, ConsumeDataError, DataConsumerInfo, DataConsumerOptions, DataProducerInfo, DataProducerOptions,
-    Delivery, SendDataError,
 };
+use weir::sfu::direct_transport::{Delivery, SendDataError};
 use weir::sfu::sctp::{DataMessage, MAX_MESSAGE_LEN, MAX_STREAM_BUFFER_LEN};
 
 use crate::sctp_peer::{Received, SctpPeer};
@@ -450,7 +450,7 @@ fn the_process_itself_talks_to_peers_over_a_direct_transport() {
     world.say(ben.0, 700, true, b"hi");
     world.run(SECOND);
     assert_eq!(world.received(ben.0, &to_ben), [(true, b"hello".to_vec())]);
-    assert_eq!(world.core.poll_delivered(), Some((to_bot.id, Delivery::Message(message("hi")))));
+    assert_eq!(world.core.poll_delivered(), Some(Delivery::Message(to_bot.id, message("hi"))));
 
     let to_some = |world: &mut World, audience: &Audience| {
         world.core.send_data(world.now, bot.id, &message("some"), audience).unwrap();
@@ -466,5 +466,6 @@ fn the_process_itself_talks_to_peers_over_a_direct_transport() {
 
     world.core.close_transport(world.now, direct).unwrap();
     assert!(world.core.poll_event().is_some_and(|event| event == Event::DataConsumerClosed(to_ben.id)));
-    assert_eq!(world.core.poll_delivered(), Some((to_bot.id, Delivery::Closed)));
+    assert_eq!(world.core.poll_delivered(), Some(Delivery::TransportClosed(direct)));
+    assert_eq!(world.core.poll_delivered(), Some(Delivery::DataConsumerClosed(to_bot.id)));
 }

@@ -4,6 +4,7 @@
 
 mod bandwidth;
 mod data;
+mod direct;
 mod layers;
 mod network;
 mod paths;

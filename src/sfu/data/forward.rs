@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use mediasoup_types::data_structures::SctpState;
 
-use super::{Audience, Delivery};
+use super::Audience;
 use crate::sfu::Worker;
 use crate::sfu::api::Event;
+use crate::sfu::direct_transport::Delivery;
 use crate::sfu::sctp::{DataMessage, MAX_STREAMS, Output, Sctp, SendError};
 use crate::sfu::transport::Kind;
 
@@ -114,7 +115,7 @@ impl Worker {
     }
 
     /// Hands a message of a data producer to its consumers.
-    pub(super) fn forward_data(
+    pub(in crate::sfu) fn forward_data(
         &mut self,
         now: Instant,
         key: usize,
@@ -145,7 +146,7 @@ impl Worker {
         let sent = match &mut transport.data.sctp {
             Some(sctp) => sctp.send(now, &consumer.parameters, message),
             None => {
-                self.data.delivered.push_back((consumer.id, Delivery::Message(message.clone())));
+                self.delivered.push_back(Delivery::Message(consumer.id, message.clone()));
                 Ok(())
             }
         };

@@ -5,13 +5,14 @@ use std::time::Instant;
 use mediasoup_types::sctp_parameters::SctpStreamParameters;
 
 use super::{
-    Audience, ConsumeDataError, DataConsumer, DataConsumerInfo, DataConsumerOptions, DataConsumerStats,
-    DataProducer, DataProducerInfo, DataProducerOptions, DataProducerStats, DataSide, Delivery,
-    MAX_DATA_CHANNELS, MAX_NAME_LEN, MAX_SUBCHANNELS, ProduceDataError, SendDataError, SetSubchannelsError,
+    ConsumeDataError, DataConsumer, DataConsumerInfo, DataConsumerOptions, DataConsumerStats, DataProducer,
+    DataProducerInfo, DataProducerOptions, DataProducerStats, DataSide, MAX_DATA_CHANNELS, MAX_NAME_LEN,
+    MAX_SUBCHANNELS, ProduceDataError, SetSubchannelsError,
 };
-use crate::ids::{DataConsumerId, DataProducerId, RouterId, TransportId};
-use crate::sfu::api::{CreateTransportError, Event, NotFound};
-use crate::sfu::sctp::{DataMessage, MAX_MESSAGE_LEN, MAX_STREAMS};
+use crate::ids::{DataConsumerId, DataProducerId, TransportId};
+use crate::sfu::api::{Event, NotFound};
+use crate::sfu::direct_transport::Delivery;
+use crate::sfu::sctp::MAX_STREAMS;
 use crate::sfu::transport::Kind;
 use crate::sfu::{Worker, not_found};
 
@@ -270,7 +271,7 @@ impl Worker {
         let consumer = self.data.consumers.try_remove(key)?;
         self.data.consumer_keys.remove(&consumer.id);
         if consumer.is_direct {
-            self.data.delivered.push_back((consumer.id, Delivery::Closed));
+            self.delivered.push_back(Delivery::DataConsumerClosed(consumer.id));
         }
         if let Some(producer) = self.data.producers.get_mut(consumer.producer) {
             producer.consumers.retain(|known| *known != key);
@@ -288,61 +289,16 @@ impl Worker {
         self.send_sctp(now, transport);
     }
 
-    fn data_producer_key(&self, id: DataProducerId) -> Result<usize, NotFound> {
+    pub(in crate::sfu) fn data_producer_key(&self, id: DataProducerId) -> Result<usize, NotFound> {
         self.data.producer_keys.get(&id).copied().ok_or_else(|| not_found("data producer", &id))
     }
 
-    fn data_consumer(&mut self, id: DataConsumerId) -> Result<&mut DataConsumer, NotFound> {
+    pub(in crate::sfu) fn data_consumer(
+        &mut self,
+        id: DataConsumerId,
+    ) -> Result<&mut DataConsumer, NotFound> {
         let key = self.data.consumer_keys.get(&id);
         key.and_then(|key| self.data.consumers.get_mut(*key)).ok_or_else(|| not_found("data consumer", &id))
-    }
-}
-
-/// Direct transports.
-impl Worker {
-    /// Makes a direct transport in a router: its data producers and data consumers are used from inside the process.
-    ///
-    /// # Errors
-    /// Fails if there is no such router or the worker is full.
-    pub fn create_direct_transport(&mut self, router: RouterId) -> Result<TransportId, CreateTransportError> {
-        self.add_transport(router, Kind::Direct).map(|(_, id)| id)
-    }
-
-    /// Sends a message on a data producer of a direct transport.
-    ///
-    /// # Errors
-    /// Fails if there is no such data producer, it is on another kind of transport, or the message is too long.
-    pub fn send_data(
-        &mut self,
-        now: Instant,
-        id: DataProducerId,
-        message: &DataMessage,
-        audience: &Audience,
-    ) -> Result<(), SendDataError> {
-        let key = self.data_producer_key(id)?;
-        let transport =
-            self.data.producers.get(key).and_then(|producer| self.transports.get(producer.transport));
-        if !transport.is_some_and(|transport| matches!(transport.kind, Kind::Direct)) {
-            return Err(SendDataError::NotDirect);
-        }
-        if message.payload().len() > MAX_MESSAGE_LEN {
-            return Err(SendDataError::TooLong(message.payload().len()));
-        }
-        self.forward_data(now, key, message, audience);
-        Ok(())
-    }
-
-    /// The next thing for the reader of a data consumer on a direct transport.
-    pub fn poll_delivered(&mut self) -> Option<(DataConsumerId, Delivery)> {
-        self.data.delivered.pop_front()
-    }
-
-    /// Counts a message that such a reader was too slow for.
-    pub fn note_data_drop(&mut self, id: DataConsumerId) {
-        self.stats.dropped_data += 1;
-        if let Ok(consumer) = self.data_consumer(id) {
-            consumer.stats.messages_dropped += 1;
-        }
     }
 }
 

@@ -1,15 +1,12 @@
 //! Requests about data channels.
 
-use tokio::sync::mpsc;
-
 use super::{RequestError, RouterHandle};
 use crate::ids::{DataConsumerId, DataProducerId, TransportId};
-use crate::sfu::api::{CreateTransportError, NotFound};
+use crate::sfu::api::NotFound;
 use crate::sfu::data::{
-    Audience, ConsumeDataError, DataConsumerInfo, DataConsumerOptions, DataConsumerStats, DataProducerInfo,
-    DataProducerOptions, DataProducerStats, ProduceDataError, SendDataError, SetSubchannelsError,
+    ConsumeDataError, DataConsumerInfo, DataConsumerOptions, DataConsumerStats, DataProducerInfo,
+    DataProducerOptions, DataProducerStats, ProduceDataError, SetSubchannelsError,
 };
-use crate::sfu::sctp::DataMessage;
 
 impl RouterHandle {
     /// Makes a data producer.
@@ -35,49 +32,6 @@ impl RouterHandle {
         options: DataConsumerOptions,
     ) -> Result<DataConsumerInfo, RequestError<ConsumeDataError>> {
         self.worker.call(move |turn| turn.core.consume_data(turn.now, transport, producer, options)).await
-    }
-
-    /// Makes a direct transport: its data producers and data consumers are used from inside the process.
-    ///
-    /// # Errors
-    /// See [`CreateTransportError`].
-    pub async fn create_direct_transport(&self) -> Result<TransportId, RequestError<CreateTransportError>> {
-        let router = self.id;
-        self.worker.call(move |turn| turn.core.create_direct_transport(router)).await
-    }
-
-    /// Makes a data consumer on a direct transport. The channel holds `capacity` messages; what does not fit is
-    /// dropped and counted. It ends with the data consumer, which dropping the receiver closes.
-    ///
-    /// # Errors
-    /// See [`ConsumeDataError`].
-    pub async fn consume_data_directly(
-        &self,
-        transport: TransportId,
-        producer: DataProducerId,
-        options: DataConsumerOptions,
-        capacity: usize,
-    ) -> Result<(DataConsumerInfo, mpsc::Receiver<DataMessage>), RequestError<ConsumeDataError>> {
-        let (sender, receiver) = mpsc::channel(capacity.max(1));
-        let made = self.worker.call(move |turn| {
-            let info = turn.core.consume_data(turn.now, transport, producer, options)?;
-            turn.readers.data.insert(info.id, sender);
-            Ok(info)
-        });
-        made.await.map(|info| (info, receiver))
-    }
-
-    /// Sends a message on a data producer of a direct transport. Waits while the worker has too much else to do.
-    ///
-    /// # Errors
-    /// See [`SendDataError`].
-    pub async fn send_data(
-        &self,
-        producer: DataProducerId,
-        message: DataMessage,
-        audience: Audience,
-    ) -> Result<(), RequestError<SendDataError>> {
-        self.worker.call(move |turn| turn.core.send_data(turn.now, producer, &message, &audience)).await
     }
 
     /// Pauses or resumes a data producer.
