@@ -39,6 +39,10 @@ pub const MESSAGE_OVERHEAD: usize = 256;
 /// Bytes of incomplete messages that are kept: two of the longest ones.
 pub const RECEIVE_WINDOW_LEN: usize = 512 * 1024;
 
+/// Associations that a peer may have after each other on one transport: who ends one to begin another all the time makes
+/// work for the control plane.
+const MAX_ASSOCIATIONS: u8 = 16;
+
 /// What an association brought about.
 #[derive(Debug)]
 pub enum Output {
@@ -90,7 +94,7 @@ impl Stream {
 
 /// One SCTP association.
 pub struct Sctp {
-    /// Nothing is left of it after a panic of the stack.
+    /// Nothing is left of it after a panic of the stack or the last of [`MAX_ASSOCIATIONS`].
     socket: Option<Box<Socket>>,
     epoch: Instant,
     state: SctpState,
@@ -98,6 +102,8 @@ pub struct Sctp {
     cost: usize,
     /// How many of the streams are full.
     full: usize,
+    ended: u8,
+    has_panicked: bool,
 }
 
 impl Sctp {
@@ -105,7 +111,16 @@ impl Sctp {
     #[must_use]
     pub fn new(epoch: Instant) -> Self {
         let socket = Some(Box::new(Socket::new("", &options())));
-        Self { socket, epoch, state: SctpState::New, streams: HashMap::new(), cost: 0, full: 0 }
+        Self {
+            socket,
+            epoch,
+            state: SctpState::New,
+            streams: HashMap::new(),
+            cost: 0,
+            full: 0,
+            ended: 0,
+            has_panicked: false,
+        }
     }
 
     /// What clients are told of it.
@@ -134,7 +149,7 @@ impl Sctp {
     /// Whether the stack panicked: nothing will come of this association any more.
     #[must_use]
     pub fn has_panicked(&self) -> bool {
-        self.socket.is_none()
+        self.has_panicked
     }
 
     /// Begins an association unless it was begun. Both sides may do so at once (RFC 9260 section 5.2.1).
@@ -244,9 +259,8 @@ impl Sctp {
     pub fn poll_output(&mut self) -> Option<Output> {
         loop {
             let Some(socket) = &mut self.socket else {
-                // A stack that panicked is not asked again.
-                let has_failed = std::mem::replace(&mut self.state, SctpState::Failed) == SctpState::Failed;
-                return (!has_failed).then_some(Output::State(SctpState::Failed));
+                let is_over = matches!(self.state, SctpState::Failed | SctpState::Closed);
+                return (!is_over).then(|| self.change(SctpState::Failed));
             };
             let Some(event) = socket.poll_event() else { return self.poll_drained() };
             if let Some(output) = self.translate(event) {
@@ -270,7 +284,9 @@ impl Sctp {
     fn translate(&mut self, event: SocketEvent) -> Option<Output> {
         match event {
             SocketEvent::SendPacket(packet) => Some(Output::Packet(packet)),
-            SocketEvent::OnConnected() => Some(self.change(SctpState::Connected)),
+            SocketEvent::OnConnected() => {
+                (self.state != SctpState::Connected).then(|| self.change(SctpState::Connected))
+            }
             SocketEvent::OnClosed() => Some(self.end(SctpState::Closed)),
             SocketEvent::OnAborted(kind, reason) => {
                 tracing::debug!(?kind, reason, "an SCTP association was aborted");
@@ -298,7 +314,9 @@ impl Sctp {
 
     /// The association is over. A peer may begin another one; nothing of this one is left for it.
     fn end(&mut self, state: SctpState) -> Output {
-        self.socket = Some(Box::new(Socket::new("", &options())));
+        self.ended += 1;
+        let may_go_on = self.ended < MAX_ASSOCIATIONS;
+        self.socket = may_go_on.then(|| Box::new(Socket::new("", &options())));
         self.streams.clear();
         (self.cost, self.full) = (0, 0);
         self.change(state)
@@ -324,6 +342,7 @@ impl Sctp {
         if done.is_err() {
             tracing::warn!("an SCTP association ended in a panic of its stack");
             self.socket = None;
+            self.has_panicked = true;
         }
         done.ok()
     }
@@ -354,4 +373,62 @@ fn lifecycle_id(stream: u16, len: usize) -> Option<LifecycleId> {
 
 fn stream_and_len(id: LifecycleId) -> (u16, usize) {
     ((id.value() >> 32) as u16, id.value() as u32 as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes packets from one to the other until neither has more to say; gives what else came of it.
+    fn talk(now: Instant, left: &mut Sctp, right: &mut Sctp) -> Vec<SctpState> {
+        let mut states = Vec::new();
+        loop {
+            let (mut is_silent, before) = (true, states.len());
+            for _ in 0..2 {
+                while let Some(output) = left.poll_output() {
+                    match output {
+                        Output::Packet(packet) => right.handle_packet(now, &packet),
+                        Output::State(state) => states.push(state),
+                        other => panic!("{other:?}"),
+                    }
+                    is_silent = false;
+                }
+                std::mem::swap(left, right);
+            }
+            if is_silent && before == states.len() {
+                return states;
+            }
+        }
+    }
+
+    #[test]
+    fn associations_that_end_all_the_time_end_for_good() {
+        let now = Instant::now();
+        let mut weir = Sctp::new(now);
+        let mut connected = 0;
+        for _ in 0..100 {
+            let mut peer = Sctp::new(now);
+            peer.connect(now);
+            connected += talk(now, &mut weir, &mut peer).len() / 2;
+            peer.run(now, |socket| socket.close());
+            talk(now, &mut weir, &mut peer);
+        }
+        assert_eq!(connected, usize::from(MAX_ASSOCIATIONS));
+        assert!(weir.state() == SctpState::Failed && !weir.has_panicked() && weir.poll_timeout().is_none());
+        let sent = weir.send(now, &SctpStreamParameters::new_ordered(0), &DataMessage::String("x".into()));
+        assert_eq!(sent, Err(SendError::Ended));
+    }
+
+    #[test]
+    fn a_panic_of_the_stack_ends_one_association() {
+        let now = Instant::now();
+        let (mut weir, mut peer) = (Sctp::new(now), Sctp::new(now));
+        weir.connect(now);
+        assert_eq!(talk(now, &mut weir, &mut peer), [SctpState::Connected; 2]);
+        assert!(weir.run(now, |_| -> () { panic!("as a stack does that meets the impossible") }).is_none());
+        assert!(weir.has_panicked());
+        assert!(matches!(weir.poll_output(), Some(Output::State(SctpState::Failed))));
+        assert!(weir.poll_output().is_none() && weir.poll_message().is_none());
+        weir.handle_packet(now, &[0; 64]);
+    }
 }
