@@ -5,11 +5,13 @@
 
 mod media;
 mod records;
+mod rewrite;
 mod sctp;
 mod state;
 
-pub use media::{codecs, rtcp, rtp};
+pub use media::{codecs, dependency, rtcp, rtp};
 pub use records::{datagrams, dtls, stun};
+pub use rewrite::rewrite;
 pub use sctp::sctp;
 pub use state::{cache, nack};
 
@@ -21,8 +23,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("cache", cache),
     ("codecs", codecs),
     ("datagrams", datagrams),
+    ("dependency", dependency),
     ("dtls", dtls),
     ("nack", nack),
+    ("rewrite", rewrite),
     ("rtcp", rtcp),
     ("rtp", rtp),
     ("sctp", sctp),

@@ -1,5 +1,6 @@
 //! Parsers of what media packets carry.
 
+use weir::media::codec::{DependencyDescriptor, MAX_SPATIAL_LAYERS, MAX_TEMPORAL_LAYERS, Renumbering};
 use weir::media::rtp::{self as packets, RtpView};
 use weir::media::{codec, opus, rtcp as control};
 
@@ -27,14 +28,37 @@ pub fn codecs(data: &[u8]) {
         MimeType::Video(MimeTypeVideo::Vp8),
         MimeType::Video(MimeTypeVideo::Vp9),
         MimeType::Video(MimeTypeVideo::H264),
+        MimeType::Video(MimeTypeVideo::AV1),
         MimeType::Audio(MimeTypeAudio::Opus),
     ];
-    for mime in types {
-        let _key_frame = codec::is_key_frame(mime, data);
+    for (mime, is_k_svc) in types.into_iter().flat_map(|mime| [(mime, false), (mime, true)]) {
+        let frame = codec::frame(mime, data, is_k_svc);
+        let by = Renumbering { picture_id: 0, tl0_picture_index: 0 };
+        let mut copy = data.to_vec();
+        frame.renumber(&mut copy, by);
+        assert_eq!(copy, data, "nothing added to the picture numbers, yet the payload changed");
+        frame.renumber(&mut copy, Renumbering { picture_id: u16::MAX, tl0_picture_index: 1 });
+        let again = codec::frame(mime, &copy, is_k_svc);
+        assert_eq!((again.layers, again.starts_key_frame), (frame.layers, frame.starts_key_frame));
     }
     if let Some(duration) = opus::duration(data) {
         // RFC 6716 section 3.2.5, rule R5.
         assert!(duration.as_millis() <= 120, "{duration:?}");
+    }
+}
+
+/// Dependency descriptors of one stream, each read with the templates that came before.
+pub fn dependency(data: &[u8]) {
+    let mut input = Input(data);
+    let mut known = None;
+    while !input.is_empty() {
+        let len = usize::from(input.byte());
+        let value = input.bytes(len);
+        let Some(read) = DependencyDescriptor::parse(value, known.as_ref()) else { continue };
+        let layers = read.frame.layers;
+        assert!(layers.spatial < MAX_SPATIAL_LAYERS && layers.temporal < MAX_TEMPORAL_LAYERS);
+        assert!(!read.frame.starts_key_frame || read.structure.is_some());
+        known = read.structure.or(known);
     }
 }
 
