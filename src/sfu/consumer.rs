@@ -14,6 +14,7 @@ use crate::media::rtp::FIXED_HEADER_LEN;
 use crate::sfu::cache::CachedPacket;
 use crate::sfu::layers::{Choice, Offer};
 use crate::sfu::rewrite::{ClockSample, Placed, Rewriter, Target};
+use crate::sfu::score::{Interval, Score};
 
 /// Bytes that a header can have: the fixed part, and every extension that weir writes.
 pub const MAX_HEADER_LEN: usize = FIXED_HEADER_LEN + 4 + 24;
@@ -62,6 +63,12 @@ pub struct Sent {
     packets: u32,
     octets: u32,
     last: Option<(u32, Instant)>,
+    retransmitted: u32,
+    /// Packets that were retransmitted at least once, and the newest of them.
+    repaired: u32,
+    newest_repaired: u64,
+    /// Packets, retransmissions, repairs and reported losses when the score was taken last.
+    scored: [u32; 4],
 }
 
 /// A consumer.
@@ -86,6 +93,10 @@ pub struct Consumer {
     pub pinned: Option<usize>,
     /// Its share of the transport's bandwidth compared with others: 1 is the lowest.
     pub priority: NonZeroU8,
+    /// How well it arrives, by its client's reports.
+    pub score: Score,
+    /// The score, and the one of the stream that is passed on, that its client was told last.
+    pub told_score: Option<(u8, u8)>,
     /// The layers that its client was told last.
     pub told_layers: Option<Layers>,
     /// What was last chosen, and from what.
@@ -131,6 +142,8 @@ impl Consumer {
             choice: Choice::default(),
             pinned: None,
             priority: NonZeroU8::MIN,
+            score: Score::default(),
+            told_score: None,
             told_layers: None,
             targeted: None,
             sent: Sent::default(),
@@ -355,6 +368,26 @@ impl Sent {
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(payload_len as u32);
         self.last = Some((timestamp, now));
+    }
+
+    /// Notes a packet that was sent again.
+    pub fn note_retransmitted(&mut self, sequence: u64) {
+        self.retransmitted = self.retransmitted.wrapping_add(1);
+        if sequence > self.newest_repaired {
+            self.newest_repaired = sequence;
+            self.repaired = self.repaired.wrapping_add(1);
+        }
+    }
+
+    /// What happened since the last report of the viewer, which has lost so many packets in all.
+    pub fn interval(&mut self, total_lost: i32) -> Interval {
+        let now = [self.packets, self.retransmitted, self.repaired, total_lost.max(0).cast_unsigned()];
+        let before = std::mem::replace(&mut self.scored, now);
+        let [packets, retransmitted, repaired, _] = std::array::from_fn(|at| {
+            u64::from(now.get(at).zip(before.get(at)).map_or(0, |(now, before)| now.wrapping_sub(*before)))
+        });
+        let lost = u64::from(now[3].saturating_sub(before[3]));
+        Interval { packets, lost, retransmitted, repaired }
     }
 }
 

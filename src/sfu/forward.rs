@@ -168,6 +168,7 @@ impl Worker {
                 if ssrc == consumer.ssrc { sequence - crate::sfu::rewrite::FIRST_SEQUENCE } else { sequence };
             if srtp.protect_rtp(&mut datagram, 0, header_len, ssrc, index).is_ok() {
                 self.stats.rtp_retransmitted += 1;
+                consumer.sent.note_retransmitted(placed.sequence);
                 if let Some(outgoing) = &mut outgoing {
                     outgoing.note_sent(now, datagram.len());
                 }

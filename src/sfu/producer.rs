@@ -12,83 +12,21 @@ use crate::ids::{ProducerId, RouterId};
 use crate::media::codec::{Layers, MAX_SPATIAL_LAYERS, MAX_TEMPORAL_LAYERS};
 use crate::media::ortc::{ProducerType, RtpMapping};
 use crate::media::rtcp::ReportBlock;
-use crate::media::rtp::{FIXED_HEADER_LEN, RtpView, extend_sequence};
+use crate::media::rtp::{FIXED_HEADER_LEN, RtpView};
 use crate::sfu::cache::{AUDIO_PACKETS, CachedPacket, PacketCache, VIDEO_PACKETS};
 use crate::sfu::frames::FrameReader;
 use crate::sfu::key_frames::KeyFrameRequests;
 use crate::sfu::layers::{Ladder, LayerBitrate, Offer};
 use crate::sfu::nack::{Gap, NackGenerator};
 use crate::sfu::rates::LayerRates;
-use crate::sfu::rewrite::{ClockSample, FIRST_SEQUENCE};
+use crate::sfu::reception::Reception;
+use crate::sfu::rewrite::ClockSample;
+use crate::sfu::score::Score;
 
 /// A stream that was silent for this long is not forwarded from any more: the next best layer is.
 pub const STREAM_IDLE_AFTER: Duration = Duration::from_secs(1);
 /// Bytes of padding that a packet gets at most.
 pub const MAX_PADDING: usize = 16;
-/// A jump of sequence numbers beyond this is a publisher that started over, not loss.
-const MAX_SEQUENCE_JUMP: u64 = 10_000;
-
-/// Reception statistics of one stream (RFC 3550 appendix A.3 and A.8).
-#[derive(Debug, Default)]
-pub struct Reception {
-    first: u64,
-    highest: Option<u64>,
-    received: u64,
-    reported_expected: u64,
-    reported_received: u64,
-    transit: Option<i64>,
-    jitter: f64,
-}
-
-impl Reception {
-    /// The extended sequence number of a packet, and whether the stream started over.
-    fn extend(&mut self, sequence: u16) -> (u64, bool) {
-        let Some(highest) = self.highest else {
-            self.first = FIRST_SEQUENCE + u64::from(sequence);
-            self.highest = Some(self.first);
-            return (self.first, false);
-        };
-        let extended = extend_sequence(highest, sequence);
-        if extended.abs_diff(highest) > MAX_SEQUENCE_JUMP {
-            let restarted = (highest / FIRST_SEQUENCE + 2) * FIRST_SEQUENCE + u64::from(sequence);
-            *self = Self { first: restarted, highest: Some(restarted), ..Self::default() };
-            return (restarted, true);
-        }
-        self.highest = Some(highest.max(extended));
-        (extended, false)
-    }
-
-    fn note_arrival(&mut self, arrival_ticks: i64, timestamp: u32) {
-        let transit = arrival_ticks.wrapping_sub(i64::from(timestamp)) & 0xFFFF_FFFF;
-        if let Some(last) = self.transit.replace(transit) {
-            let difference = (transit.wrapping_sub(last) as i32).unsigned_abs();
-            self.jitter += (f64::from(difference) - self.jitter) / 16.0;
-        }
-    }
-
-    fn report(&mut self, ssrc: u32, clock: Option<ClockSample>, now: Instant) -> Option<ReportBlock> {
-        let highest = self.highest?;
-        let expected = highest - self.first + 1;
-        let (interval_expected, interval_received) =
-            (expected - self.reported_expected, self.received - self.reported_received);
-        (self.reported_expected, self.reported_received) = (expected, self.received);
-        let interval_lost = interval_expected.saturating_sub(interval_received);
-        let fraction = (interval_lost * 256).checked_div(interval_expected).unwrap_or(0).min(255);
-        let lost =
-            i64::try_from(expected).unwrap_or(i64::MAX) - i64::try_from(self.received).unwrap_or(i64::MAX);
-        let delay = clock.map_or(0.0, |clock| now.saturating_duration_since(clock.arrival).as_secs_f64());
-        Some(ReportBlock {
-            ssrc,
-            fraction_lost: fraction as u8,
-            total_lost: lost.clamp(-0x80_0000, 0x7F_FFFF) as i32,
-            highest_sequence: (highest - FIRST_SEQUENCE) as u32,
-            jitter: self.jitter as u32,
-            last_sender_report: clock.map_or(0, |clock| (clock.ntp >> 16) as u32),
-            delay_since_last: (delay * 65_536.0) as u32,
-        })
-    }
-}
-
 /// One stream (simulcast layer) of a producer.
 pub struct ProducerStream {
     /// The SSRC, once signalled or seen.
@@ -105,6 +43,8 @@ pub struct ProducerStream {
     pub clock: Option<ClockSample>,
     /// Bits per second of its layers.
     pub rates: LayerRates,
+    /// How well it arrives; none before it ever did.
+    pub score: Option<Score>,
     frames: FrameReader,
     nack: Option<NackGenerator>,
     reception: Reception,
@@ -131,6 +71,21 @@ impl ProducerStream {
     /// Sequence numbers to ask the publisher for.
     pub fn due_nacks(&mut self, now: Instant) -> Vec<u16> {
         self.nack.as_mut().map(|nack| nack.due(now)).unwrap_or_default()
+    }
+
+    /// Takes the score of the time since the last call: nothing arriving is 0, and a return begins at 10 again.
+    pub fn take_score(&mut self, now: Instant) {
+        let interval = self.reception.interval();
+        if self.reception.highest().is_none() {
+            return;
+        }
+        let is_active = self.is_active(now);
+        let score = self.score.get_or_insert_default();
+        match (is_active, score.value()) {
+            (false, _) => score.reset(0),
+            (true, 0) => score.reset(Score::BEST),
+            (true, _) => score.add(&interval),
+        }
     }
 
     /// A report block on this stream, once something has arrived.
@@ -226,6 +181,8 @@ pub struct Producer {
     pub taps: Vec<usize>,
     /// Packets that wait to be forwarded.
     pub pending: Vec<Pending>,
+    /// The scores that were told last.
+    pub told_scores: SmallVec<[u8; MAX_SPATIAL_LAYERS as usize]>,
     /// The largest stream that arrives: taps get it.
     pub best_stream: usize,
     /// Whether spatial layers are predicted from each other at key frames only.
@@ -265,6 +222,7 @@ impl Producer {
             key_frames: KeyFrameRequests::default(),
             clock: None,
             rates: LayerRates::default(),
+            score: None,
             frames: FrameReader::new(encoding.scalability_mode.ksvc()),
             nack: wants_nack.then(NackGenerator::default),
             reception: Reception::default(),
@@ -288,6 +246,7 @@ impl Producer {
             consumers: Vec::new(),
             taps: Vec::new(),
             pending: Vec::new(),
+            told_scores: SmallVec::new(),
             best_stream: 0,
             is_k_svc: modes().any(ScalabilityMode::ksvc),
             layer_count: (spatial.min(MAX_SPATIAL_LAYERS), temporal.min(MAX_TEMPORAL_LAYERS)),
@@ -306,7 +265,11 @@ impl Producer {
             stream.cache.clear();
             stream.nack.iter_mut().for_each(NackGenerator::clear);
         }
-        if stream.cache.contains(sequence) {
+        let is_known = stream.cache.contains(sequence);
+        if arrival.is_retransmission {
+            stream.reception.note_retransmitted(!is_known);
+        }
+        if is_known {
             return Received::Duplicate;
         }
         let extension = |id: u8| {
@@ -329,7 +292,7 @@ impl Producer {
         stream.rates.add(now, frame.layers, arrival.payload.len() + FIXED_HEADER_LEN);
         if !arrival.is_retransmission {
             // What came only because it was asked for was lost: the publisher's estimate of its link needs to know.
-            stream.reception.received += 1;
+            stream.reception.note_received();
             let ticks = since_epoch.as_nanos() * u128::from(clock_rate) / 1_000_000_000;
             stream.reception.note_arrival(ticks as i64, timestamp);
         }
@@ -343,7 +306,7 @@ impl Producer {
             timestamp,
             marker: arrival.view.marker(),
             frame,
-            behind: stream.reception.highest.map_or(0, |highest| highest.saturating_sub(sequence)),
+            behind: stream.reception.highest().map_or(0, |highest| highest.saturating_sub(sequence)),
             audio_level: first_byte(extensions.audio_level),
             video_orientation: first_byte(extensions.video_orientation),
             arrival: now,
@@ -459,38 +422,5 @@ fn extension_ids(parameters: &RtpParameters) -> ExtensionIds {
         audio_level: id(Uri::SsrcAudioLevel),
         video_orientation: id(Uri::VideoOrientation),
         dependency_descriptor: id(Uri::DependencyDescriptor),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sequence_numbers_extend_over_wraps_and_restarts() {
-        let mut reception = Reception::default();
-        assert_eq!(reception.extend(65_535), (FIRST_SEQUENCE + 65_535, false));
-        assert_eq!(reception.extend(1), (2 * FIRST_SEQUENCE + 1, false));
-        assert_eq!(reception.extend(0), (2 * FIRST_SEQUENCE, false));
-        let (restarted, flag) = reception.extend(30_000);
-        assert!(flag && restarted > 3 * FIRST_SEQUENCE);
-        assert_eq!(reception.extend(30_001), (restarted + 1, false));
-    }
-
-    #[test]
-    fn a_report_counts_loss_and_delay() {
-        let start = Instant::now();
-        let mut reception = Reception::default();
-        for sequence in [10_u16, 11, 13, 14] {
-            reception.extend(sequence);
-            reception.received += 1;
-        }
-        let clock = ClockSample { ntp: 0x0001_0002_0003_0004, rtp: 0, arrival: start };
-        let report = reception.report(7, Some(clock), start + Duration::from_millis(500)).unwrap();
-        assert_eq!((report.total_lost, report.fraction_lost), (1, 51));
-        assert_eq!(report.highest_sequence, 14);
-        assert_eq!((report.last_sender_report, report.delay_since_last), (0x0002_0003, 32_768));
-        let again = reception.report(7, None, start).unwrap();
-        assert_eq!((again.total_lost, again.fraction_lost), (1, 0));
     }
 }

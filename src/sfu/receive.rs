@@ -192,12 +192,13 @@ impl Worker {
                 }
                 Item::TransportFeedback(feedback) => self.handle_transport_feedback(now, key, &feedback),
                 Item::EstimatedBitrate(bitrate) => self.handle_estimated_bitrate(now, key, Bitrate(bitrate)),
-                Item::Report(_) | Item::Bye { .. } => {}
+                Item::Report(report) => self.handle_report(key, &report),
+                Item::Bye { .. } => {}
             }
         }
     }
 
-    fn consumer_by_ssrc(&self, transport: usize, ssrc: u32) -> Option<usize> {
+    pub(super) fn consumer_by_ssrc(&self, transport: usize, ssrc: u32) -> Option<usize> {
         let transport = self.transports.get(transport)?;
         let has_ssrc = |key: &usize| self.consumers.get(*key).is_some_and(|consumer| consumer.ssrc == ssrc);
         transport.consumers.iter().copied().find(has_ssrc)

@@ -22,6 +22,7 @@ impl Worker {
         }
         transport.reports_due = Some(now + INTERVAL);
         self.review_layers(now, key);
+        self.review_scores(now, key);
         let Some(transport) = self.transports.get_mut(key) else { return };
         let feedback = transport.feedback_ssrc;
         let (producers, consumers) = (transport.producers.clone(), transport.consumers.clone());

@@ -31,9 +31,9 @@ use super::thread::{MAX_REQUESTS, Request, Turn, WorkerThread};
 use crate::ids::{ConsumerId, ProducerId, RouterId, TapId, TransportId};
 use crate::media::codec::Layers;
 use crate::sfu::api::{
-    ConnectTransportError, ConsumeError, ConsumerInfo, CreateRouterError, CreateTransportError, Event,
-    NotFound, ProduceError, ProducerInfo, TapInfo, TapOutput, WebRtcTransportInfo, WebRtcTransportOptions,
-    WorkerStats,
+    ConnectTransportError, ConsumeError, ConsumerInfo, ConsumerScore, CreateRouterError,
+    CreateTransportError, Event, NotFound, ProduceError, ProducerInfo, TapInfo, TapOutput,
+    WebRtcTransportInfo, WebRtcTransportOptions, WorkerStats,
 };
 use crate::sfu::dtls::Credentials;
 use crate::sfu::{self, Worker};
@@ -447,6 +447,17 @@ impl RouterHandle {
         priority: NonZeroU8,
     ) -> Result<(), RequestError<NotFound>> {
         self.worker.call(move |turn| turn.core.set_consumer_priority(consumer, priority)).await
+    }
+
+    /// How well a consumer's stream arrives; changes come as [`Event::ConsumerScore`].
+    ///
+    /// # Errors
+    /// Fails if there is no such consumer.
+    pub async fn consumer_score(
+        &self,
+        consumer: ConsumerId,
+    ) -> Result<ConsumerScore, RequestError<NotFound>> {
+        self.worker.call(move |turn| turn.core.consumer_score(consumer)).await
     }
 
     /// Asks the publisher for a key frame on behalf of a consumer's client.

@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use weir::ids::ConsumerId;
 use weir::media::codec::Layers;
+use weir::media::rtcp::{self, ReportBlock};
 use weir::sfu::api::Event;
 use weir::sfu::layers::Allocation;
 
@@ -331,4 +332,53 @@ fn five_hundred_viewers_within_a_second_cost_two_key_frames_of_each_layer() {
     }
     let watching = world.peers.iter().filter(|peer| !peer.inboxes.is_empty()).count();
     assert_eq!(watching, 500);
+}
+
+/// The scores that were told last, from the smallest stream to the largest.
+fn producer_scores(world: &World) -> Vec<u8> {
+    let told = world.events.iter().rev().find_map(|event| match event {
+        Event::ProducerScore { scores, .. } => Some(scores.iter().map(|score| score.score).collect()),
+        _ => None,
+    });
+    told.unwrap_or_default()
+}
+
+#[test]
+fn scores_tell_how_streams_arrive_and_only_when_that_changes() {
+    let (mut world, mut cameras, viewers) = stage(36, 1);
+    let told = |world: &World| {
+        world.events.iter().filter(|event| matches!(event, Event::ProducerScore { .. })).count()
+    };
+    film(&mut world, &mut cameras, 150);
+    assert_eq!((producer_scores(&world), told(&world)), (vec![10, 10, 10], 1));
+    world.network.loss = 0.2;
+    film(&mut world, &mut cameras, 300);
+    world.network.loss = 0.0;
+    let lossy = producer_scores(&world);
+    assert!(lossy.iter().all(|score| (3..=8).contains(score)), "{lossy:?}");
+    let peer = &mut world.peers[viewers[0].peer];
+    let block = ReportBlock {
+        ssrc: viewers[0].ssrc,
+        fraction_lost: 0,
+        total_lost: 600,
+        highest_sequence: 0,
+        jitter: 0,
+        last_sender_report: 0,
+        delay_since_last: 0,
+    };
+    let mut report = Vec::new();
+    rtcp::write_receiver_report(&mut report, 1, &[block]);
+    peer.send_rtcp(report);
+    film(&mut world, &mut cameras[..2], 90);
+    assert_eq!(producer_scores(&world)[2], 0, "the largest stream stopped");
+    let score = world.core.consumer_score(viewers[0].consumer).unwrap();
+    assert!((1..=8).contains(&score.score), "{score:?}");
+    assert_eq!(score.producer_scores, producer_scores(&world));
+    assert_eq!(score.producer_score, score.producer_scores[1], "the middle stream is passed on");
+    let last = world.events.iter().rev().find_map(|event| match event {
+        Event::ConsumerScore { score, .. } => Some(score.clone()),
+        _ => None,
+    });
+    assert_eq!(last, Some(score));
+    assert!(told(&world) <= 18, "once a second at most");
 }

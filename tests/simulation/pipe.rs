@@ -119,8 +119,10 @@ fn the_streams_of_a_pipe_are_one_consumer_to_its_owner() {
     world.core.set_producer_paused(world.now, producer.id, false).unwrap();
     world.core.close_producer(world.now, producer.id).unwrap();
     world.run(SECOND);
+    let mut about_consumers = world.events.split_off(before);
+    about_consumers.retain(|event| !matches!(event, Event::ProducerScore { .. }));
     assert_eq!(
-        world.events[before..],
+        about_consumers,
         [
             Event::ConsumerPaused(consumer.id),
             Event::ConsumerResumed(consumer.id),
