@@ -60,6 +60,8 @@ uuid_id! {
     DataProducerId,
     /// A data consumer: one data producer as it is forwarded to one transport.
     DataConsumerId,
+    /// An observer of a router's audio.
+    RtpObserverId,
     /// A tap: one producer as it is handed to a reader inside the process.
     TapId,
 }

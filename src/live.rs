@@ -10,8 +10,10 @@ mod event;
 mod hls;
 mod index;
 mod registry;
+mod reports;
 mod room;
 mod rooms;
+mod speakers;
 
 use serde::{Deserialize, Serialize};
 

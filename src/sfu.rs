@@ -17,6 +17,7 @@ pub mod key_frames;
 pub mod layers;
 pub mod lifecycle;
 pub mod nack;
+pub mod observers;
 pub mod pipe_transport;
 pub mod plain_transport;
 pub mod producer;
@@ -49,6 +50,7 @@ use consumer::{Consumer, Tap};
 use data::DataChannels;
 use direct_transport::Delivery;
 use dtls::Credentials;
+use observers::Observers;
 use producer::Producer;
 use transport::{Kind, Transport};
 pub use tuple::{SocketId, Tuple};
@@ -117,6 +119,7 @@ pub struct Worker {
     scratch: Vec<u8>,
     events: VecDeque<Event>,
     tapped: VecDeque<(TapId, TapOutput)>,
+    observers: Observers,
     stats: WorkerStats,
 }
 
@@ -160,6 +163,7 @@ impl Worker {
             scratch: Vec::new(),
             events: VecDeque::new(),
             tapped: VecDeque::new(),
+            observers: Observers::default(),
             stats: WorkerStats::default(),
         }
     }
@@ -185,6 +189,7 @@ impl Worker {
     /// Fails if there is no such router.
     pub fn close_router(&mut self, now: Instant, id: RouterId) -> Result<(), NotFound> {
         let router = self.routers.remove(&id).ok_or_else(|| not_found("router", &id))?;
+        self.observers.close_router(id);
         router.transports.into_iter().for_each(|key| self.remove_transport(now, key));
         Ok(())
     }
@@ -264,11 +269,12 @@ impl Worker {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         let outbox = (!self.outbox.is_empty()).then_some(self.config.ntp_at.0);
-        [timer, self.flush_due, outbox].into_iter().flatten().min()
+        [timer, self.flush_due, outbox, self.observers.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Does what is due: reports, NACKs, key frame requests, handshake flights, the end of transports without consent.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.handle_observers(now);
         while let Some(Reverse((at, key))) = self.timers.peek().copied() {
             if at > now {
                 break;

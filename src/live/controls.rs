@@ -1,5 +1,7 @@
 //! What a peer can tell about itself, and ask of its transports and consumers besides making them.
 
+use std::num::NonZeroU8;
+
 use mediasoup_types::data_structures::IceParameters;
 
 use super::error::{ControlError, IntroduceError, NotYours, PeerGone};
@@ -8,6 +10,7 @@ use super::registry::PeerInfo;
 use super::room::{Room, not_yours};
 use super::{MAX_DEVICE_BYTES, MAX_DISPLAY_NAME_CHARS};
 use crate::ids::{ConsumerId, PeerId, TransportId};
+use crate::media::codec::Layers;
 
 impl Room {
     /// Notes what a peer tells about itself. The others hear of it: the first time that the peer is there, later that
@@ -77,9 +80,7 @@ impl Room {
         consumer: ConsumerId,
         paused: bool,
     ) -> Result<(), ControlError> {
-        if self.registry().owner(consumer).as_ref() != Some(peer) {
-            return Err(not_yours("consumer", consumer).into());
-        }
+        self.check_consumer(peer, consumer)?;
         Ok(self.inner.router.set_consumer_paused(consumer, paused).await?)
     }
 
@@ -117,10 +118,47 @@ impl Room {
     ///
     /// # Errors
     /// Not the peer's consumer.
-    pub fn request_consumer_key_frame(&self, peer: &PeerId, consumer: ConsumerId) -> Result<(), NotYours> {
-        let producer = self.registry().consumed_producer(peer, consumer);
-        let producer = producer.ok_or_else(|| not_yours("consumer", consumer))?;
-        self.inner.router.request_key_frame(producer);
-        Ok(())
+    pub async fn request_consumer_key_frame(
+        &self,
+        peer: &PeerId,
+        consumer: ConsumerId,
+    ) -> Result<(), ControlError> {
+        self.check_consumer(peer, consumer)?;
+        Ok(self.inner.router.request_consumer_key_frame(consumer).await?)
+    }
+
+    /// Sets the layers that the peer wants of one of its consumers at most; without `temporal`, all temporal ones. What
+    /// the producer has of them is the answer.
+    ///
+    /// # Errors
+    /// Not the peer's consumer.
+    pub async fn set_consumer_preferred_layers(
+        &self,
+        peer: &PeerId,
+        consumer: ConsumerId,
+        spatial: u8,
+        temporal: Option<u8>,
+    ) -> Result<Layers, ControlError> {
+        self.check_consumer(peer, consumer)?;
+        Ok(self.inner.router.set_consumer_preferred_layers(consumer, spatial, temporal).await?)
+    }
+
+    /// Sets how important one of the peer's consumers is compared with its others, from 1 to 255.
+    ///
+    /// # Errors
+    /// Not the peer's consumer.
+    pub async fn set_consumer_priority(
+        &self,
+        peer: &PeerId,
+        consumer: ConsumerId,
+        priority: NonZeroU8,
+    ) -> Result<(), ControlError> {
+        self.check_consumer(peer, consumer)?;
+        Ok(self.inner.router.set_consumer_priority(consumer, priority).await?)
+    }
+
+    fn check_consumer(&self, peer: &PeerId, consumer: ConsumerId) -> Result<(), NotYours> {
+        let is_own = self.registry().owner(consumer).as_ref() == Some(peer);
+        if is_own { Ok(()) } else { Err(not_yours("consumer", consumer)) }
     }
 }

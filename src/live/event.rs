@@ -3,7 +3,9 @@
 use mediasoup_types::rtp_parameters::MediaKind;
 
 use super::registry::PeerInfo;
-use crate::ids::{ConsumerId, PeerId, ProducerId, TransportId};
+use crate::ids::{Bitrate, ConsumerId, PeerId, ProducerId, TransportId};
+use crate::media::codec::Layers;
+use crate::sfu::api::{ConsumerScore, EncodingScore};
 
 /// What happened in a room, for everyone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +62,11 @@ pub enum Event {
         /// Audio or video.
         kind: MediaKind,
     },
+    /// Who speaks, and how loud (in dBov, from -127 to 0); nobody, if it is empty. Told while someone speaks, and once
+    /// when nobody does any more.
+    SpeakingPeers(Vec<(PeerId, i8)>),
+    /// Someone else is the active speaker.
+    ActiveSpeaker(PeerId),
     /// A peer is gone, with everything that it had.
     PeerLeft {
         /// Who.
@@ -92,6 +99,36 @@ pub enum PeerEvent {
     ConsumerPaused(ConsumerId),
     /// A consumer's producer was resumed.
     ConsumerResumed(ConsumerId),
+    /// A consumer gets other layers now; none if nothing arrives or fits, or it is paused.
+    ConsumerLayersChanged {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// What it gets.
+        layers: Option<Layers>,
+    },
+    /// How well a consumer's stream arrives has changed.
+    ConsumerScore {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Its scores.
+        score: ConsumerScore,
+    },
+    /// How well a producer's streams arrive has changed.
+    ProducerScore {
+        /// The producer.
+        producer: ProducerId,
+        /// The scores of its streams.
+        scores: Vec<EncodingScore>,
+    },
+    /// What a transport's path to the peer is thought to take has changed.
+    DownlinkBitrate {
+        /// The transport.
+        transport: TransportId,
+        /// What the path takes.
+        available: Bitrate,
+        /// What the transport's consumers would take at their best.
+        desired: Bitrate,
+    },
     /// A transport ended, with its producers and consumers; the peer stays and may make a new one.
     TransportClosed(TransportId),
 }

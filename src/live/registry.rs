@@ -438,11 +438,6 @@ impl Registry {
         Some((name, removed.producer))
     }
 
-    /// The producer of one of the peer's consumers.
-    pub(super) fn consumed_producer(&self, peer: &PeerId, consumer: ConsumerId) -> Option<ProducerId> {
-        self.peers.get(peer)?.consumers.get(&consumer).map(|consumer| consumer.producer)
-    }
-
     /// Whose thing this is, if it is in this room.
     pub(super) fn owner(&self, thing: impl Into<Thing>) -> Option<PeerId> {
         let owner = self.index.owner(&thing.into())?;

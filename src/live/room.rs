@@ -1,11 +1,11 @@
 //! One room: what its peers ask for is put to the media core and to egress, and what happens is told.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use mediasoup_types::data_structures::DtlsParameters;
 use mediasoup_types::rtp_parameters::{MediaKind, RtpCapabilities, RtpCapabilitiesFinalized, RtpParameters};
 use tokio::sync::{broadcast, mpsc};
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::error::{
     ConnectTransportError, ConsumeError, ControlError, CreateTransportError, JoinError, NotYours, PeerGone,
@@ -13,13 +13,12 @@ use super::error::{
 };
 use super::event::{Event, HlsEvent, PeerEvent};
 use super::registry::{Direction, HlsState, Limits, Producer, Refusal, Registry, TransportRef};
+use super::speakers::Listeners;
 use super::{Counts, EVENT_BACKLOG, PEER_EVENT_BACKLOG, rooms};
-use crate::egress::{Egress, EgressEvent};
+use crate::egress::Egress;
 use crate::ids::{PeerId, ProducerId, RoomId, RouterId, TransportId};
-use crate::sfu::api::{
-    self, ConsumerInfo, TransportCloseReason, WebRtcTransportInfo, WebRtcTransportOptions,
-};
-use crate::worker::{RouterHandle, WorkerEvent};
+use crate::sfu::api::{ConsumerInfo, WebRtcTransportInfo, WebRtcTransportOptions};
+use crate::worker::RouterHandle;
 
 /// A consumer that was made, and what its publisher says about the source.
 #[derive(Debug, Clone)]
@@ -72,6 +71,8 @@ pub(super) struct Inner {
     pub(super) id: RoomId,
     pub(super) router: RouterHandle,
     pub(super) egress: Option<Egress>,
+    /// What tells who speaks, once someone wants to know.
+    pub(super) listeners: OnceLock<Listeners>,
     registry: Mutex<Registry>,
     events: broadcast::Sender<Event>,
     /// Who is live over HLS, in all rooms.
@@ -88,6 +89,7 @@ impl Room {
             id,
             router,
             egress: home.egress.clone(),
+            listeners: OnceLock::new(),
             registry: Mutex::new(registry),
             events,
             hls_events: home.hls_events.clone(),
@@ -261,6 +263,7 @@ impl Room {
             }
             Ok(hls) => {
                 self.publish(Event::NewProducer { peer: peer.clone(), producer: id, kind });
+                self.listen_to(id, kind).await;
                 if hls == HlsState::Chosen {
                     self.start_hls(peer, id).await;
                 }
@@ -363,75 +366,6 @@ impl Room {
     pub async fn close(&self) {
         let peers = self.registry().close();
         for peer in peers {
-            self.leave(&peer).await;
-        }
-    }
-
-    pub(super) async fn on_media_event(&self, event: WorkerEvent) {
-        match event {
-            api::Event::TransportConnected(transport) => {
-                debug!(%transport, "transport connected");
-                self.registry().set_connected(transport);
-            }
-            api::Event::TransportClosed(transport, reason) => {
-                self.on_transport_closed(transport, reason).await
-            }
-            api::Event::AvailableOutgoingBitrate { .. } => {} // no client has asked for it yet
-            api::Event::ConsumerClosed(consumer) => {
-                let removed = self.registry().remove_consumer(consumer);
-                if let Some((owner, producer)) = removed {
-                    self.tell(Some(owner), PeerEvent::ConsumerClosed { consumer, producer }).await;
-                }
-            }
-            api::Event::ConsumerPaused(consumer) => {
-                let owner = self.registry().owner(consumer);
-                self.tell(owner, PeerEvent::ConsumerPaused(consumer)).await;
-            }
-            api::Event::ConsumerResumed(consumer) => {
-                let owner = self.registry().owner(consumer);
-                self.tell(owner, PeerEvent::ConsumerResumed(consumer)).await;
-            }
-            // No room makes data channels, and none tells of layers and scores.
-            other => debug!(event = ?other, "nobody is told"),
-        }
-    }
-
-    /// A browser that no longer answers is gone with everything it had. One that closed a transport, could not secure
-    /// it, or never got it up, loses that transport only.
-    async fn on_transport_closed(&self, transport: TransportId, reason: TransportCloseReason) {
-        let removed = self.registry().remove_transport(transport);
-        let Some((peer, removed)) = removed else { return };
-        info!(%peer, %transport, ?reason, "transport closed");
-        let vanished = reason == TransportCloseReason::ConsentLost && removed.was_connected;
-        self.transport_removed(&peer, removed);
-        if vanished {
-            self.leave(&peer).await;
-        } else {
-            self.tell(Some(peer), PeerEvent::TransportClosed(transport)).await;
-        }
-    }
-
-    pub(super) fn on_egress_event(&self, event: EgressEvent) {
-        match event {
-            EgressEvent::Playable(peer) => {
-                let news = self.registry().set_live(&peer);
-                if news {
-                    self.publish_hls(HlsEvent::Live(peer));
-                }
-            }
-            EgressEvent::Gone(peer) => debug!(%peer, "HLS gone"),
-        }
-    }
-
-    /// Leaves word for a peer. One that has not read its last [`PEER_EVENT_BACKLOG`] events is removed.
-    async fn tell(&self, peer: Option<PeerId>, event: PeerEvent) {
-        let Some(peer) = peer else { return };
-        let stuck = {
-            let registry = self.registry();
-            matches!(registry.inbox(&peer).map(|inbox| inbox.try_send(event)), Some(Err(_)))
-        };
-        if stuck {
-            info!(%peer, "peer removed: it does not read its events");
             self.leave(&peer).await;
         }
     }

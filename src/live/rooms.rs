@@ -186,6 +186,15 @@ impl Rooms {
             | api::Event::ConsumerLayersChanged { consumer: id, .. }
             | api::Event::ConsumerScore { consumer: id, .. } => Thing::from(*id),
             api::Event::ProducerScore { producer, .. } => Thing::from(*producer),
+            api::Event::Volumes { router, .. }
+            | api::Event::Silence { router, .. }
+            | api::Event::DominantSpeaker { router, .. } => {
+                let room = self.inner.by_router.get(router).map(|room| room.value().clone());
+                if let Some(room) = room {
+                    room.on_media_event(event).await;
+                }
+                return;
+            }
             // No room makes data channels.
             api::Event::SctpStateChanged(..)
             | api::Event::DataConsumerClosed(_)

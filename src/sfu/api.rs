@@ -8,7 +8,9 @@ use mediasoup_types::rtp_parameters::{MediaKind, RtpCodecParameters, RtpParamete
 use mediasoup_types::sctp_parameters::SctpParameters;
 use serde::Serialize;
 
-use crate::ids::{Bitrate, ConsumerId, DataConsumerId, ProducerId, TapId, TransportId};
+use crate::ids::{
+    Bitrate, ConsumerId, DataConsumerId, ProducerId, RouterId, RtpObserverId, TapId, TransportId,
+};
 use crate::media::codec::Layers;
 use crate::media::ortc::ProducerType;
 
@@ -149,6 +151,31 @@ pub enum Event {
         /// What it gets; none if nothing arrives, nothing fits or it is paused.
         layers: Option<Layers>,
     },
+    /// The loudest producers that an audio level observer observes (mediasoup's `volumes`).
+    Volumes {
+        /// The observer's router.
+        router: RouterId,
+        /// The observer.
+        observer: RtpObserverId,
+        /// The loudest first; at least one.
+        volumes: Vec<AudioLevelVolume>,
+    },
+    /// Nobody whom an audio level observer observes is loud any more (mediasoup's `silence`).
+    Silence {
+        /// The observer's router.
+        router: RouterId,
+        /// The observer.
+        observer: RtpObserverId,
+    },
+    /// Someone else dominates among those whom an active speaker observer observes (mediasoup's `dominantspeaker`).
+    DominantSpeaker {
+        /// The observer's router.
+        router: RouterId,
+        /// The observer.
+        observer: RtpObserverId,
+        /// Who.
+        producer: ProducerId,
+    },
     /// How well a consumer's stream arrives has changed (mediasoup's consumer `score`).
     ConsumerScore {
         /// The consumer.
@@ -163,6 +190,15 @@ pub enum Event {
         /// The scores of its streams that have ever arrived.
         scores: Vec<EncodingScore>,
     },
+}
+
+/// How loud a producer was on average.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AudioLevelVolume {
+    /// The producer.
+    pub producer: ProducerId,
+    /// Its average volume, in dBov: from -127, silence, to 0.
+    pub volume: i8,
 }
 
 /// How well a consumer's stream arrives: from 10, without loss, to 0, not at all.

@@ -18,6 +18,7 @@ use crate::sfu::frames::FrameReader;
 use crate::sfu::key_frames::KeyFrameRequests;
 use crate::sfu::layers::{Ladder, LayerBitrate, Offer};
 use crate::sfu::nack::{Gap, NackGenerator};
+use crate::sfu::observers::Levels;
 use crate::sfu::rates::LayerRates;
 use crate::sfu::reception::Reception;
 use crate::sfu::rewrite::ClockSample;
@@ -179,6 +180,8 @@ pub struct Producer {
     pub consumers: Vec<usize>,
     /// Its taps (keys in the worker).
     pub taps: Vec<usize>,
+    /// What observers know of its audio levels; none while nobody observes it.
+    pub levels: Option<Box<Levels>>,
     /// Packets that wait to be forwarded.
     pub pending: Vec<Pending>,
     /// The scores that were told last.
@@ -245,6 +248,7 @@ impl Producer {
             streams: streams.collect(),
             consumers: Vec::new(),
             taps: Vec::new(),
+            levels: None,
             pending: Vec::new(),
             told_scores: SmallVec::new(),
             best_stream: 0,

@@ -11,6 +11,7 @@ use crate::media::rtcp::{self, Item};
 use crate::media::rtp::{self, RtpView};
 use crate::sfu::api::TapOutput;
 use crate::sfu::nack::Gap;
+use crate::sfu::observers;
 use crate::sfu::producer::{Arrival, Pending, Producer, Received};
 use crate::sfu::rewrite::ClockSample;
 use crate::sfu::transport::{MAX_REMOTE_SSRCS, RemoteSsrc, Route};
@@ -140,6 +141,9 @@ impl Worker {
             self.set_timer(transport);
         }
         let Some(producer) = self.producers.get_mut(route.producer) else { return };
+        if producer.levels.is_some() {
+            observers::note_level(producer, now, route.stream, sequence);
+        }
         if producer.paused || producer.consumers.is_empty() && producer.taps.is_empty() {
             return;
         }

@@ -84,8 +84,8 @@ impl Dialect {
     /// Tells the client what happened to its own things.
     pub(super) fn own_event(&mut self, client: &mut Client, event: &PeerEvent) {
         let told = match self {
-            Self::Room => Some(room::own_event(event)),
-            Self::Rooms(state) => state.own_event(event),
+            Self::Room => room::own_event(event),
+            Self::Rooms(state) => Some(state.own_event(event)),
             Self::VideoRooms => video_rooms::own_event(event),
             Self::Tutorial => tutorial::own_event(event),
             Self::SampleApp(_) | Self::MediasoupHls => None,

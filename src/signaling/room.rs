@@ -177,23 +177,27 @@ pub(super) fn room_event(to: &PeerId, event: &Event) -> Option<Outgoing> {
         Event::ProducerPaused { peer, kind, .. } => change(peer, *kind, true),
         Event::ProducerResumed { peer, kind, .. } => change(peer, *kind, false),
         Event::PeerLeft { peer, .. } => (outgoing::PEER_LEFT, Payload::PeerLeft { peer_id: peer.clone() }),
-        // This dialect knows no names.
-        Event::PeerJoined { .. } | Event::PeerRenamed { .. } => return None,
+        // This dialect knows no names and no speakers.
+        Event::PeerJoined { .. }
+        | Event::PeerRenamed { .. }
+        | Event::SpeakingPeers(_)
+        | Event::ActiveSpeaker(_) => return None,
     };
     Some(Outgoing::new(name, &payload))
 }
 
-/// How an event about a client's own things reads.
-pub(super) fn own_event(event: &PeerEvent) -> Outgoing {
+/// How an event about a client's own things reads; none if it is not told.
+pub(super) fn own_event(event: &PeerEvent) -> Option<Outgoing> {
     let consumer = |name, consumer_id| Outgoing::new(name, &Payload::Consumer { consumer_id });
-    match *event {
+    Some(match *event {
         PeerEvent::ConsumerClosed { consumer: id, .. } => consumer(outgoing::CONSUMER_CLOSED, id),
         PeerEvent::ConsumerPaused(id) => consumer(outgoing::CONSUMER_PAUSED, id),
         PeerEvent::ConsumerResumed(id) => consumer(outgoing::CONSUMER_RESUMED, id),
         PeerEvent::TransportClosed(transport_id) => {
             Outgoing::new(outgoing::TRANSPORT_CLOSED, &Payload::Transport { transport_id })
         }
-    }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

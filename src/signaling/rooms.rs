@@ -52,7 +52,7 @@ impl State {
         let peer = &client.peer;
         match event {
             incoming::GET_ROUTER_RTP_CAPABILITIES => Ok(to_value(room.rtp_capabilities())),
-            incoming::JOIN => self.join(&room, peer, read(argument)?),
+            incoming::JOIN => self.join(&room, peer, read(argument)?).await,
             incoming::CREATE_WEBRTC_TRANSPORT => self.create_transport(&room, peer, argument).await,
             incoming::CONNECT_WEBRTC_TRANSPORT => {
                 let wanted: wire::ConnectWebRtcTransport = read(argument)?;
@@ -85,7 +85,20 @@ impl State {
                 done()
             }
             incoming::REQUEST_CONSUMER_KEY_FRAME => {
-                room.request_consumer_key_frame(peer, consumer(argument)?)?;
+                room.request_consumer_key_frame(peer, consumer(argument)?).await?;
+                done()
+            }
+            incoming::SET_CONSUMER_PREFERRED_LAYERS => {
+                let wanted: wire::SetConsumerPreferredLayers = read(argument)?;
+                let consumer = id("consumer", &wanted.consumer_id)?;
+                let (spatial, temporal) = (wanted.spatial_layer, wanted.temporal_layer);
+                room.set_consumer_preferred_layers(peer, consumer, spatial, temporal).await?;
+                done()
+            }
+            incoming::SET_CONSUMER_PRIORITY => {
+                let wanted: wire::SetConsumerPriority = read(argument)?;
+                let consumer = id("consumer", &wanted.consumer_id)?;
+                room.set_consumer_priority(peer, consumer, wanted.priority).await?;
                 done()
             }
             incoming::CHANGE_DISPLAY_NAME => {
@@ -99,7 +112,7 @@ impl State {
         }
     }
 
-    fn join(&mut self, room: &Room, peer: &PeerId, wanted: wire::Join) -> Result<Value, Refusal> {
+    async fn join(&mut self, room: &Room, peer: &PeerId, wanted: wire::Join) -> Result<Value, Refusal> {
         if self.joined {
             return Err(Refusal::new(Code::Already, &"joined already"));
         }
@@ -109,6 +122,9 @@ impl State {
         let capabilities = wanted.rtp_capabilities.as_ref().map(arguments::rtp_capabilities).transpose()?;
         let others = room.introduced_peers();
         room.introduce(peer, PeerInfo { display_name: wanted.display_name, device: wanted.device })?;
+        if let Err(error) = room.watch_speakers().await {
+            debug!(%peer, %error, "nobody learns who speaks");
+        }
         self.joined = true;
         self.capabilities = capabilities;
         self.want_all(room, peer);
@@ -207,6 +223,15 @@ impl State {
             Event::PeerLeft { peer, info: Some(_) } => {
                 (outgoing::PEER_CLOSED, Payload::Peer { peer_id: peer.clone() })
             }
+            Event::ActiveSpeaker(peer) => (outgoing::ACTIVE_SPEAKER, Payload::Peer { peer_id: peer.clone() }),
+            Event::SpeakingPeers(volumes) => {
+                let entry = |(peer_id, volume): &(PeerId, i8)| wire::PeerVolume {
+                    peer_id: peer_id.clone(),
+                    volume: *volume,
+                };
+                let peer_volumes = volumes.iter().map(entry).collect();
+                (outgoing::SPEAKING_PEERS, Payload::SpeakingPeers { peer_volumes })
+            }
             Event::NewProducer { producer, .. } => {
                 if !self.offered.contains_key(producer) && !self.wanted.contains(producer) {
                     self.wanted.push_back(*producer);
@@ -228,20 +253,41 @@ impl State {
     }
 
     /// How an event about a client's own things reads.
-    pub(super) fn own_event(&mut self, event: &PeerEvent) -> Option<Outgoing> {
-        let consumer = |name, consumer_id| Some(Outgoing::new(name, &Payload::Consumer { consumer_id }));
-        match *event {
+    pub(super) fn own_event(&mut self, event: &PeerEvent) -> Outgoing {
+        let consumer = |name, consumer_id| (name, Payload::Consumer { consumer_id });
+        let (name, payload) = match event.clone() {
             PeerEvent::ConsumerClosed { consumer: id, producer } => {
                 self.offered.remove(&producer);
                 consumer(outgoing::CONSUMER_CLOSED, id)
             }
             PeerEvent::ConsumerPaused(id) => consumer(outgoing::CONSUMER_PAUSED, id),
             PeerEvent::ConsumerResumed(id) => consumer(outgoing::CONSUMER_RESUMED, id),
+            PeerEvent::ConsumerLayersChanged { consumer, layers } => {
+                let (spatial_layer, temporal_layer) =
+                    layers.map(|layers| (layers.spatial, layers.temporal)).unzip();
+                let payload = Payload::Layers { consumer_id: consumer, spatial_layer, temporal_layer };
+                (outgoing::CONSUMER_LAYERS_CHANGED, payload)
+            }
+            PeerEvent::ConsumerScore { consumer, score } => {
+                (outgoing::CONSUMER_SCORE, Payload::ConsumerScore { consumer_id: consumer, score })
+            }
+            PeerEvent::ProducerScore { producer, scores } => {
+                (outgoing::PRODUCER_SCORE, Payload::ProducerScore { producer_id: producer, score: scores })
+            }
+            PeerEvent::DownlinkBitrate { transport, available, desired } => {
+                let payload = Payload::DownlinkBwe {
+                    transport_id: transport,
+                    available_bitrate: available.0,
+                    desired_bitrate: desired.0,
+                };
+                (outgoing::DOWNLINK_BWE, payload)
+            }
             PeerEvent::TransportClosed(transport_id) => {
                 self.offered.retain(|_, (transport, _)| *transport != transport_id);
-                Some(Outgoing::new(outgoing::TRANSPORT_CLOSED, &Payload::Transport { transport_id }))
+                (outgoing::TRANSPORT_CLOSED, Payload::Transport { transport_id })
             }
-        }
+        };
+        Outgoing::new(name, &payload)
     }
 }
 

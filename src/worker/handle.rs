@@ -1,7 +1,9 @@
 //! The async handles: each request is a closure that runs on the worker's thread, and its answer comes back.
 
 mod data;
+
 mod direct;
+mod observers;
 mod pipe;
 mod plain;
 

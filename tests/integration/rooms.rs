@@ -40,6 +40,47 @@ async fn who_takes_what_it_is_offered_sees_and_hears() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_chooses_its_layers_and_learns_what_it_gets() -> Result<()> {
+    let server = Server::start().await?;
+    let anna = Member::join(server.address, "red", "Anna").await?;
+    let ben = Member::join(server.address, "red", "Ben").await?;
+    let video = anna.publish_video(Camera::Simulcast).await?;
+    let consumer = ben.offered(&video.id).await?;
+    let gets_layer = |layer: u8| {
+        let of = json!(consumer.id);
+        move |event: &Value| {
+            event.get("consumerId") == Some(&of) && event.get("spatialLayer") == Some(&json!(layer))
+        }
+    };
+    ben.socket.wait("consumerLayersChanged", gets_layer(2)).await?;
+    let lowest = json!({"consumerId": consumer.id, "spatialLayer": 0, "temporalLayer": 0});
+    ben.socket.request("setConsumerPreferredLayers", lowest.clone()).await?;
+    ben.socket.wait("consumerLayersChanged", gets_layer(0)).await?;
+    ben.gets(&consumer, 20).await?;
+    ben.socket.request("setConsumerPriority", json!({"consumerId": consumer.id, "priority": 255})).await?;
+    let never = json!({"consumerId": consumer.id, "priority": 0});
+    assert_eq!(code(&ben.socket, "setConsumerPriority", never).await?, "bad-request");
+    assert_eq!(code(&anna.socket, "setConsumerPreferredLayers", lowest).await?, "not-found");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_room_is_told_who_speaks() -> Result<()> {
+    let server = Server::start().await?;
+    let anna = Member::join(server.address, "red", "Anna").await?;
+    // Who published before anyone wanted to know is heard as well.
+    let _voice = anna.publish_audio().await?;
+    let ben = Member::join(server.address, "red", "Ben").await?;
+    let speaks = |event: &Value| event.pointer("/peerVolumes/0/peerId") == Some(&json!(anna.id()));
+    let told = ben.socket.wait("speakingPeers", speaks).await?;
+    let volume = told.pointer("/peerVolumes/0/volume").and_then(Value::as_i64);
+    assert!(volume.is_some_and(|volume| (-127..=0).contains(&volume)), "{told}");
+    let is_anna = |event: &Value| event.get("peerId") == Some(&json!(anna.id()));
+    anna.socket.wait("activeSpeaker", is_anna).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rooms_hear_and_reach_nothing_of_each_other() -> Result<()> {
     let server = Server::start().await?;
     let anna = Member::join(server.address, "red", "Anna").await?;

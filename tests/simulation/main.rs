@@ -12,5 +12,6 @@ mod peer;
 mod pipe;
 mod plain;
 mod sctp_peer;
+mod speakers;
 mod stories;
 mod world;

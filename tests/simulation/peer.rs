@@ -34,6 +34,10 @@ const HISTORY: usize = 2000;
 
 /// Id of the transport-wide sequence number's header extension, and the first number, shortly before the wrap.
 pub(crate) const WIDE_SEQUENCE: u8 = 7;
+/// The id of the audio level extension.
+pub(crate) const AUDIO_LEVEL: u8 = 6;
+/// The payload type of Opus.
+pub(crate) const OPUS: u8 = 111;
 /// Id under which the server writes its own, and how often a viewer reports on them.
 const SERVER_WIDE_SEQUENCE: u8 = 5;
 const FEEDBACK_INTERVAL: Duration = Duration::from_millis(100);
@@ -306,6 +310,19 @@ impl Peer {
                 self.sent.remove(&old);
             }
         }
+        let (sender, _) = self.keys.as_mut().expect("connected");
+        sender.protect_rtp(&mut packet, 0, 20, ssrc, index).unwrap();
+        self.outbox.push_back(packet);
+    }
+
+    /// Sends 20 ms of sound of this level (RFC 6464: in -dBov).
+    pub(crate) fn send_audio(&mut self, ssrc: u32, index: u64, level: u8) {
+        let mut packet = vec![0x90, OPUS];
+        packet.extend((index as u16).to_be_bytes());
+        packet.extend((index as u32 * 960).to_be_bytes());
+        packet.extend(ssrc.to_be_bytes());
+        packet.extend([0xBE, 0xDE, 0, 1, AUDIO_LEVEL << 4, level, 0, 0]);
+        packet.extend([0; 20]);
         let (sender, _) = self.keys.as_mut().expect("connected");
         sender.protect_rtp(&mut packet, 0, 20, ssrc, index).unwrap();
         self.outbox.push_back(packet);

@@ -9,6 +9,8 @@ pub(crate) const MID_EXTENSION: u8 = 4;
 pub(crate) const RID_EXTENSION: u8 = 10;
 pub(crate) const ABS_SEND_TIME_EXTENSION: u8 = 2;
 pub(crate) const AUDIO_LEVEL_EXTENSION: u8 = 1;
+/// A voice at -20 dBov, as RFC 6464 has it.
+const VOICE_LEVEL: u8 = 0x80 | 20;
 
 /// How many bytes at the end of every payload are the stamp.
 pub(crate) const STAMP_LEN: usize = 8;
@@ -46,6 +48,7 @@ pub(crate) struct Source {
     timestamp: u32,
     counter: u32,
     octets: u32,
+    is_voice: bool,
 }
 
 /// RTP timestamp steps of one video frame (30 per second) and one Opus frame (20 ms).
@@ -67,6 +70,7 @@ impl Source {
             timestamp: u32::MAX - 50_000,
             counter: 0,
             octets: 0,
+            is_voice: false,
         }
     }
 
@@ -109,6 +113,7 @@ impl Source {
 
     /// One packet of 20 ms of Opus.
     pub(crate) fn audio_frame(&mut self) -> Vec<u8> {
+        self.is_voice = true;
         let mut payload = vec![0xfc];
         payload.resize(100 - STAMP_LEN, 0xa5);
         let packet = self.packet(payload, false);
@@ -163,6 +168,9 @@ impl Source {
             add(RID_EXTENSION, rid.as_bytes());
         }
         add(ABS_SEND_TIME_EXTENSION, &[0x12, 0x34, 0x56]);
+        if self.is_voice {
+            add(AUDIO_LEVEL_EXTENSION, &[VOICE_LEVEL]);
+        }
         extensions.resize(extensions.len().next_multiple_of(4), 0);
 
         let marker = if marker { 0x80 } else { 0 };

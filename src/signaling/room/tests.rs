@@ -160,7 +160,7 @@ fn own_events_read_as_the_dialect_says() {
         (PeerEvent::ConsumerResumed(consumer), "consumerResumed", json!({"consumerId": PRODUCER})),
         (PeerEvent::TransportClosed(transport), "transportClosed", json!({"transportId": PRODUCER})),
     ] {
-        let out = own_event(&event);
+        let out = own_event(&event).unwrap();
         assert_eq!((out.name, serde_json::to_value(&out.payload).unwrap()), (name, payload));
     }
 }

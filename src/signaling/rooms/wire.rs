@@ -3,12 +3,15 @@
 //! Its requests and notifications are those of mediasoup-demo's signalling, as Socket.IO events. `tests/wire/rooms` pins
 //! it.
 
+use std::num::NonZeroU8;
+
 use mediasoup_types::rtp_parameters::MediaKind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::{ConsumerId, PeerId, ProducerId, TransportId};
 use crate::live;
+use crate::sfu::api::{ConsumerScore, EncodingScore};
 use crate::signaling::objects::ConsumerOptions;
 
 /// What clients ask for.
@@ -25,6 +28,8 @@ pub(in crate::signaling) mod incoming {
     pub(in crate::signaling) const PAUSE_CONSUMER: &str = "pauseConsumer";
     pub(in crate::signaling) const RESUME_CONSUMER: &str = "resumeConsumer";
     pub(in crate::signaling) const CLOSE_CONSUMER: &str = "closeConsumer";
+    pub(in crate::signaling) const SET_CONSUMER_PREFERRED_LAYERS: &str = "setConsumerPreferredLayers";
+    pub(in crate::signaling) const SET_CONSUMER_PRIORITY: &str = "setConsumerPriority";
     pub(in crate::signaling) const REQUEST_CONSUMER_KEY_FRAME: &str = "requestConsumerKeyFrame";
     pub(in crate::signaling) const CHANGE_DISPLAY_NAME: &str = "changeDisplayName";
 }
@@ -38,6 +43,12 @@ pub(in crate::signaling) mod outgoing {
     pub(in crate::signaling) const CONSUMER_CLOSED: &str = "consumerClosed";
     pub(in crate::signaling) const CONSUMER_PAUSED: &str = "consumerPaused";
     pub(in crate::signaling) const CONSUMER_RESUMED: &str = "consumerResumed";
+    pub(in crate::signaling) const CONSUMER_LAYERS_CHANGED: &str = "consumerLayersChanged";
+    pub(in crate::signaling) const CONSUMER_SCORE: &str = "consumerScore";
+    pub(in crate::signaling) const PRODUCER_SCORE: &str = "producerScore";
+    pub(in crate::signaling) const DOWNLINK_BWE: &str = "downlinkBwe";
+    pub(in crate::signaling) const ACTIVE_SPEAKER: &str = "activeSpeaker";
+    pub(in crate::signaling) const SPEAKING_PEERS: &str = "speakingPeers";
     pub(in crate::signaling) const TRANSPORT_CLOSED: &str = "transportClosed";
 }
 
@@ -107,6 +118,23 @@ pub(in crate::signaling) struct ConsumerRef {
     pub(in crate::signaling) consumer_id: String,
 }
 
+/// `setConsumerPreferredLayers`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct SetConsumerPreferredLayers {
+    pub(in crate::signaling) consumer_id: String,
+    pub(in crate::signaling) spatial_layer: u8,
+    pub(in crate::signaling) temporal_layer: Option<u8>,
+}
+
+/// `setConsumerPriority`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct SetConsumerPriority {
+    pub(in crate::signaling) consumer_id: String,
+    pub(in crate::signaling) priority: NonZeroU8,
+}
+
 /// `changeDisplayName`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -158,4 +186,17 @@ pub(in crate::signaling) enum Payload {
     DisplayName { peer_id: PeerId, display_name: Option<String>, old_display_name: Option<String> },
     Consumer { consumer_id: ConsumerId },
     Transport { transport_id: TransportId },
+    Layers { consumer_id: ConsumerId, spatial_layer: Option<u8>, temporal_layer: Option<u8> },
+    ConsumerScore { consumer_id: ConsumerId, score: ConsumerScore },
+    ProducerScore { producer_id: ProducerId, score: Vec<EncodingScore> },
+    DownlinkBwe { transport_id: TransportId, available_bitrate: u64, desired_bitrate: u64 },
+    SpeakingPeers { peer_volumes: Vec<PeerVolume> },
+}
+
+/// One entry of `speakingPeers`: the volume is in dBov, from -127 to 0.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct PeerVolume {
+    pub(in crate::signaling) peer_id: PeerId,
+    pub(in crate::signaling) volume: i8,
 }
