@@ -68,7 +68,8 @@ impl App {
         };
         let (workers, media_events) = WorkerPool::start(&rtc).context("the media workers can't start")?;
         let codecs = ortc::default_router_codecs();
-        let rooms = Rooms::start(&config.live, workers.clone(), codecs, egress.clone()).await?;
+        let rooms =
+            Rooms::start(&config.live, workers.clone(), codecs, egress.clone(), &config.ice_servers).await?;
         let follower = tokio::spawn(rooms.clone().follow(media_events, egress_events));
         let (signaling, socket_io) = Signaling::new(&config.signaling, rooms.clone());
         let (stopping, stopped) = watch::channel(false);

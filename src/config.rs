@@ -29,6 +29,8 @@ pub const CONFIG_FILE_ENV: &str = "WEIR_CONFIG";
 pub struct Config {
     /// Where files are kept.
     pub data_dir: PathBuf,
+    /// STUN and TURN servers that clients are told of.
+    pub ice_servers: Vec<live::ice_servers::IceServerConfig>,
     /// What is logged, as a `tracing` filter: `info`, or `info,weir::live=debug`.
     pub log: String,
     /// The web server.
@@ -47,6 +49,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("data"),
+            ice_servers: Vec::new(),
             log: "info,engineioxide=warn,rtc_dtls=error,socketioxide=warn".to_owned(),
             http: http::Config::default(),
             rtc: worker::Config::default(),
@@ -130,6 +133,7 @@ impl Config {
         if self.data_dir.as_os_str().is_empty() {
             return fail("data_dir", "may not be empty".into());
         }
+        live::ice_servers::validate(&self.ice_servers).or_else(|(setting, reason)| fail(setting, reason))?;
         validate_rtc(&self.rtc)?;
         validate_hls(&self.hls)?;
         self.http.validate().or_else(|(setting, reason)| fail(setting, reason))?;
@@ -213,11 +217,22 @@ fn read_file(path: &Path) -> Result<Table, ConfigError> {
         return Err(unreadable(format!("it is larger than {MAX_FILE_BYTES} bytes")));
     }
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
-    let wrong =
-        |error: toml::de::Error| ConfigError::File { path: path.to_owned(), reason: error.to_string() };
+    let wrong = |error: toml::de::Error| {
+        let reason = format!("{}{}", place(&text, error.span()), error.message());
+        ConfigError::File { path: path.to_owned(), reason }
+    };
     // Read as settings first: those errors tell the line.
     toml::from_str::<Config>(&text).map_err(wrong)?;
     toml::from_str(&text).map_err(wrong)
+}
+
+/// Names a line and the setting in it. Its value is left out: it may be a secret.
+fn place(text: &str, span: Option<std::ops::Range<usize>>) -> String {
+    let Some(before) = span.and_then(|span| text.get(..span.start)) else { return String::new() };
+    let number = before.matches('\n').count();
+    let setting = text.lines().nth(number).and_then(|line| line.split_once('='));
+    let setting = setting.map_or("", |(setting, _)| setting.trim());
+    format!("line {}: {setting}: ", number + 1)
 }
 
 /// The settings that `table` holds, over the defaults. An error names the setting.

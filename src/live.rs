@@ -8,6 +8,7 @@ mod controls;
 mod error;
 mod event;
 mod hls;
+pub mod ice_servers;
 mod index;
 mod registry;
 mod reports;
@@ -23,7 +24,7 @@ pub use error::{
 };
 pub use event::{Event, HlsEvent, PeerEvent};
 pub use registry::{Direction, PeerInfo, TransportRef};
-pub use room::{Consumed, ProducerRef, RemoteProducer, Room};
+pub use room::{Consumed, CreatedTransport, ProducerRef, RemoteProducer, Room};
 pub use rooms::{DEFAULT_ROOM, Rooms};
 
 /// How many events a slow subscriber may be behind before it is told that it missed some.

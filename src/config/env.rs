@@ -58,7 +58,7 @@ pub fn unknown_names(names: impl IntoIterator<Item = String>) -> Vec<String> {
     names.into_iter().filter(|name| name.starts_with(ENV_PREFIX) && !known.contains(name)).collect()
 }
 
-/// `text` as a value of the type that `default` has. A list is separated by commas.
+/// `text` as a value of the type that `default` has. A list is separated by commas; one of tables is JSON.
 fn parse(text: &str, default: &Value) -> Result<Value, String> {
     let text = text.trim();
     match default {
@@ -69,12 +69,23 @@ fn parse(text: &str, default: &Value) -> Result<Value, String> {
         Value::Boolean(_) => {
             text.parse().map(Value::Boolean).map_err(|_| format!("{text:?} is neither true nor false"))
         }
+        Value::Array(_) if is_json_list(text) => {
+            // The reason alone: the text may hold a secret.
+            let list: serde_json::Value =
+                serde_json::from_str(text).map_err(|error| format!("no JSON: {error}"))?;
+            Value::try_from(list).map_err(|error| format!("no list of tables: {error}"))
+        }
         Value::Array(_) => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Ok(Value::Array(items.map(|item| Value::String(item.to_owned())).collect()))
         }
         _ => Ok(Value::String(text.to_owned())),
     }
+}
+
+/// Whether a list is one of tables. An IPv6 address begins with `[` as well.
+fn is_json_list(text: &str) -> bool {
+    text.strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with(['{', ']']))
 }
 
 fn set(table: &mut Table, path: &[String], value: Value) {

@@ -64,6 +64,14 @@ fn another(path: &str, default: &Value) -> (String, Value) {
         }
         Value::Float(number) => ((number / 2.0).to_string(), Value::Float(number / 2.0)),
         Value::Boolean(flag) => ((!flag).to_string(), Value::Boolean(!flag)),
+        Value::Array(_) if path == "ice_servers" => {
+            let server = Table::from_iter([
+                ("urls".to_owned(), strings(&["stun:s.example"])),
+                ("ttl_secs".to_owned(), Value::Integer(60)),
+            ]);
+            let text = r#"[{"urls": ["stun:s.example"], "ttl_secs": 60}]"#;
+            (text.into(), Value::Array(vec![Value::Table(server)]))
+        }
         Value::Array(_) if path == "rtc.listen" => {
             ("192.0.2.1:5, [::1]:6".into(), strings(&["192.0.2.1:5", "[::1]:6"]))
         }
@@ -195,6 +203,31 @@ fn a_file_that_is_missing_is_an_error_that_names_it() {
     let flags = Flags { config: Some("/nonexistent/weir.toml".into()), ..Flags::default() };
     let error = Config::load(&flags, no_env).unwrap_err().to_string();
     assert!(error.contains("/nonexistent/weir.toml"), "{error}");
+}
+
+#[test]
+fn the_secret_of_a_turn_server_is_read_and_never_printed() {
+    let file = "[[ice_servers]]\nurls = [\"turn:t.example:3478\"]\nsecret = \"hush-hush\"\n";
+    let config = with_file(file).unwrap();
+    let json = r#"[{"urls": ["turn:t.example:3478"], "secret": "hush-hush"}]"#;
+    let given = |name: &str, text: &str| {
+        Config::load(&Flags::default(), |asked| (asked == name).then(|| text.to_owned()))
+    };
+    assert_eq!(given("WEIR_ICE_SERVERS", json).unwrap(), config);
+    let told = live::ice_servers::told(&config.ice_servers, std::time::SystemTime::now(), "anna");
+    assert!(told[0].credential.is_some());
+    let printed = format!("{} {config:?}", config.to_toml());
+    assert!(printed.contains("turn:t.example:3478") && !printed.contains("hush"), "{printed}");
+    for wrong in
+        [file.replace("secret", "secrte"), file.replace("urls", "uris"), file.replace("hush\"", "hush")]
+    {
+        let error = with_file(&wrong).unwrap_err().to_string();
+        assert!(error.contains("line") && !error.contains("hush"), "{error}");
+    }
+    for wrong in [json.replace("secret", "secrte"), json.replace("}]", "}"), json.replace("turn:", "http:")] {
+        let error = given("WEIR_ICE_SERVERS", &wrong).unwrap_err().to_string();
+        assert!(!error.contains("hush"), "{error}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One room: what its peers ask for is put to the media core and to egress, and what happens is told.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::SystemTime;
 
 use mediasoup_types::data_structures::DtlsParameters;
 use mediasoup_types::rtp_parameters::{MediaKind, RtpCapabilities, RtpCapabilitiesFinalized, RtpParameters};
@@ -12,6 +13,7 @@ use super::error::{
     ProduceError,
 };
 use super::event::{Event, HlsEvent, PeerEvent};
+use super::ice_servers::{self, IceServer, IceServerConfig};
 use super::registry::{Direction, HlsState, Limits, Producer, Refusal, Registry, TransportRef};
 use super::speakers::Listeners;
 use super::{Counts, EVENT_BACKLOG, PEER_EVENT_BACKLOG, rooms};
@@ -77,7 +79,17 @@ pub(super) struct Inner {
     events: broadcast::Sender<Event>,
     /// Who is live over HLS, in all rooms.
     hls_events: broadcast::Sender<HlsEvent>,
+    ice_servers: Arc<[IceServerConfig]>,
     home: Weak<rooms::Inner>,
+}
+
+/// A transport that was made, as its client has to be told.
+#[derive(Debug)]
+pub struct CreatedTransport {
+    /// The transport.
+    pub info: WebRtcTransportInfo,
+    /// STUN and TURN servers that the client may use; empty unless some are configured.
+    pub ice_servers: Vec<IceServer>,
 }
 
 impl Room {
@@ -93,6 +105,7 @@ impl Room {
             registry: Mutex::new(registry),
             events,
             hls_events: home.hls_events.clone(),
+            ice_servers: Arc::clone(&home.ice_servers),
             home: weak,
         };
         Self { inner: Arc::new(inner) }
@@ -187,7 +200,7 @@ impl Room {
         peer: &PeerId,
         direction: Direction,
         replaces: bool,
-    ) -> Result<WebRtcTransportInfo, CreateTransportError> {
+    ) -> Result<CreatedTransport, CreateTransportError> {
         if !replaces {
             self.registry().room_for_transport(peer).map_err(transport_refusal)?;
         }
@@ -205,7 +218,8 @@ impl Room {
                 return Err(transport_refusal(refusal));
             }
         }
-        Ok(info)
+        let ice_servers = ice_servers::told(&self.inner.ice_servers, SystemTime::now(), peer.as_str());
+        Ok(CreatedTransport { info, ice_servers })
     }
 
     /// The peer's newest transport of a direction.

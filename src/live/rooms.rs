@@ -14,6 +14,7 @@ use tracing::{debug, info};
 
 use super::error::JoinError;
 use super::event::{HlsEvent, PeerEvent};
+use super::ice_servers::IceServerConfig;
 use super::index::{Index, Thing};
 use super::registry::Limits;
 use super::room::{Parts, Room};
@@ -44,12 +45,13 @@ pub(super) struct Inner {
     by_id: DashMap<RoomId, Room>,
     by_router: DashMap<RouterId, Room>,
     pub(super) hls_events: broadcast::Sender<HlsEvent>,
+    pub(super) ice_servers: Arc<[IceServerConfig]>,
     closed: AtomicBool,
 }
 
 impl Rooms {
     /// The rooms of a server, of which only the default one is there; its peers may use `codecs`. Without `egress`,
-    /// nobody gets HLS.
+    /// nobody gets HLS. Clients are told of `ice_servers`.
     ///
     /// # Errors
     /// A codec that is not supported.
@@ -58,6 +60,7 @@ impl Rooms {
         workers: WorkerPool,
         codecs: Vec<RtpCodecCapability>,
         egress: Option<Egress>,
+        ice_servers: &[IceServerConfig],
     ) -> anyhow::Result<Self> {
         let id = DEFAULT_ROOM.parse()?;
         let (hls_events, _) = broadcast::channel(EVENT_BACKLOG);
@@ -70,6 +73,7 @@ impl Rooms {
             by_id: DashMap::new(),
             by_router: DashMap::new(),
             hls_events,
+            ice_servers: ice_servers.into(),
             closed: AtomicBool::new(false),
         });
         let default = inner.create(&id, true).await?;

@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::ids::{ConsumerId, ProducerId, TransportId};
-use crate::live::Consumed;
+use crate::live::ice_servers::IceServer;
+use crate::live::{Consumed, CreatedTransport};
 use crate::media::ortc::ProducerType;
-use crate::sfu::api::WebRtcTransportInfo;
 
 /// The options of a transport.
 #[derive(Debug, Serialize)]
@@ -20,6 +20,8 @@ pub(super) struct TransportOptions {
     ice_parameters: IceParameters,
     ice_candidates: Vec<Candidate>,
     dtls_parameters: DtlsParameters,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ice_servers: Vec<IceServer>,
 }
 
 /// An ICE candidate with its address under both names: old clients read `ip`, new ones `address`.
@@ -37,13 +39,14 @@ struct Candidate {
     tcp_type: Option<IceCandidateTcpType>,
 }
 
-impl From<WebRtcTransportInfo> for TransportOptions {
-    fn from(made: WebRtcTransportInfo) -> Self {
+impl From<CreatedTransport> for TransportOptions {
+    fn from(CreatedTransport { info: made, ice_servers }: CreatedTransport) -> Self {
         Self {
             id: made.id,
             ice_parameters: made.ice_parameters,
             ice_candidates: made.ice_candidates.into_iter().map(Into::into).collect(),
             dtls_parameters: made.dtls_parameters,
+            ice_servers,
         }
     }
 }

@@ -212,3 +212,25 @@ async fn stopping_the_server_tells_everyone() -> Result<()> {
     anna.send().seen.wait("close_notify", |seen| seen.closed_by_server.then_some(())).await?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn configured_ice_servers_are_told_with_credentials_of_the_clients_own() -> Result<()> {
+    let server = Server::start_with(|config| {
+        let servers =
+            r#"[{"urls": ["turn:t.example:3478"], "secret": "north"}, {"urls": ["stun:s.example"]}]"#;
+        config.ice_servers = serde_json::from_str(servers).expect("servers");
+    })
+    .await?;
+    let anna = Peer::join(server.address).await?;
+    let transport = anna.socket.request("createWebRtcTransport", json!({"isConsumer": true})).await?;
+    let told = transport.get("iceServers").context("iceServers")?;
+    let text = |pointer: &str| told.pointer(pointer).and_then(Value::as_str);
+    assert_eq!(text("/0/urls/0"), Some("turn:t.example:3478"));
+    let (expiry, user) = text("/0/username").and_then(|name| name.split_once(':')).context("a username")?;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    assert!((now + 80_000..now + 90_000).contains(&expiry.parse::<u64>()?), "a day from now: {expiry}");
+    assert!(!user.is_empty());
+    assert_eq!(text("/0/credential").map(str::len), Some(28), "an HMAC-SHA1 in base64");
+    assert_eq!(told.get(1), Some(&json!({"urls": ["stun:s.example"]})));
+    Ok(())
+}
