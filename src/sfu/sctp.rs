@@ -20,6 +20,7 @@ use dcsctp::api::{
 use mediasoup_types::data_structures::SctpState;
 use mediasoup_types::sctp_parameters::{SctpParameters, SctpStreamParameters};
 
+use filter::Filter;
 pub use message::DataMessage;
 
 /// The port that both sides of a data channel association use (RFC 8841 section 5.1 lets SDP say another; browsers
@@ -29,13 +30,13 @@ pub const PORT: u16 = 5000;
 pub const MAX_STREAMS: u16 = 1024;
 /// The longest message in bytes, in both directions (mediasoup's default, and what browsers announce).
 pub const MAX_MESSAGE_LEN: usize = 262_144;
-/// What one stream's messages may cost that the peer has not acknowledged yet; a message always fits into an empty
-/// stream.
-pub const MAX_STREAM_BUFFER_LEN: usize = 1_000_000;
-/// The same for all streams of an association together (mediasoup's default).
-pub const MAX_SEND_BUFFER_LEN: usize = 2_000_000;
+/// What one stream's messages may cost that the peer has not acknowledged yet (mediasoup's default). A message always
+/// fits into an empty stream.
+pub const MAX_STREAM_BUFFER_LEN: usize = 2_000_000;
+/// The same for all streams of an association together: a stream that is full leaves room for others.
+pub const MAX_SEND_BUFFER_LEN: usize = 4_000_000;
 /// What the stack keeps of a message beside its bytes, roughly, in bytes.
-pub const MESSAGE_OVERHEAD: usize = 256;
+pub const MESSAGE_OVERHEAD: usize = 128;
 /// Bytes of incomplete messages that are kept: two of the longest ones.
 pub const RECEIVE_WINDOW_LEN: usize = 512 * 1024;
 
@@ -97,11 +98,14 @@ pub struct Sctp {
     /// Nothing is left of it after a panic of the stack or the last of [`MAX_ASSOCIATIONS`].
     socket: Option<Box<Socket>>,
     epoch: Instant,
+    filter: Filter,
     state: SctpState,
     streams: HashMap<u16, Stream>,
     cost: usize,
     /// How many of the streams are full.
     full: usize,
+    /// Packets that the filter refused and [`Self::poll_output`] has not told of.
+    refused: u32,
     ended: u8,
     has_panicked: bool,
 }
@@ -114,10 +118,12 @@ impl Sctp {
         Self {
             socket,
             epoch,
+            filter: Filter::default(),
             state: SctpState::New,
             streams: HashMap::new(),
             cost: 0,
             full: 0,
+            refused: 0,
             ended: 0,
             has_panicked: false,
         }
@@ -162,8 +168,10 @@ impl Sctp {
 
     /// Handles one packet of the peer.
     pub fn handle_packet(&mut self, now: Instant, packet: &[u8]) {
-        if filter::is_acceptable(packet) {
+        if self.filter.accepts(packet) {
             self.run(now, |socket| socket.handle_input(packet));
+        } else {
+            self.refused += 1;
         }
     }
 
@@ -257,6 +265,10 @@ impl Sctp {
 
     /// The next thing that the association brought about.
     pub fn poll_output(&mut self) -> Option<Output> {
+        if self.refused > 0 {
+            self.refused -= 1;
+            return Some(Output::Refused);
+        }
         loop {
             let Some(socket) = &mut self.socket else {
                 let is_over = matches!(self.state, SctpState::Failed | SctpState::Closed);
@@ -283,7 +295,14 @@ impl Sctp {
 
     fn translate(&mut self, event: SocketEvent) -> Option<Output> {
         match event {
-            SocketEvent::SendPacket(packet) => Some(Output::Packet(packet)),
+            SocketEvent::SendPacket(packet) => {
+                self.filter.note_sent(&packet);
+                Some(Output::Packet(packet))
+            }
+            SocketEvent::OnConnectionRestarted() => {
+                self.filter = Filter::default();
+                None
+            }
             SocketEvent::OnConnected() => {
                 (self.state != SctpState::Connected).then(|| self.change(SctpState::Connected))
             }
@@ -317,6 +336,7 @@ impl Sctp {
         self.ended += 1;
         let may_go_on = self.ended < MAX_ASSOCIATIONS;
         self.socket = may_go_on.then(|| Box::new(Socket::new("", &options())));
+        self.filter = Filter::default();
         self.streams.clear();
         (self.cost, self.full) = (0, 0);
         self.change(state)

@@ -157,6 +157,22 @@ fn texts_bytes_and_nothing_arrive_as_what_they_are() {
 }
 
 #[test]
+fn ten_thousand_messages_at_once_are_no_reason_to_drop_one() {
+    let mut world = World::new(35);
+    let (anna, ben) = (world.join_with_data(), world.join_with_data());
+    let producer = world.produce_data(anna, ordered(0));
+    let consumer = world.consume_data(ben, &producer);
+    world.network.loss = 0.01;
+    world.network.delay = Duration::from_millis(20);
+    for number in 0..10_000_u32 {
+        let now = world.now;
+        world.sctp(anna.0).send(now, 0, false, &number.to_be_bytes());
+    }
+    world.run_until(300 * SECOND, |world| world.received(ben.0, &consumer).len() == 10_000);
+    assert!(numbers(world.received(ben.0, &consumer)).into_iter().eq(0..10_000));
+}
+
+#[test]
 fn unordered_messages_all_arrive_and_do_not_wait_for_each_other() {
     let mut world = World::new(23);
     let (anna, ben) = (world.join_with_data(), world.join_with_data());
@@ -213,8 +229,8 @@ fn a_slow_consumer_loses_whole_messages_and_costs_nobody_else_anything() {
     assert!(numbers(world.received(carol.0, &fast)).into_iter().eq(0..500));
     let stats = world.core.data_consumer_stats(slow.id).unwrap();
     assert_eq!(stats.messages_sent + stats.messages_dropped, 500);
-    assert!(stats.messages_dropped > 200, "{stats:?}");
-    assert!((900_000..MAX_STREAM_BUFFER_LEN).contains(&stats.buffered_amount), "{stats:?}");
+    assert!(stats.messages_dropped > 100, "{stats:?}");
+    assert!((1_900_000..MAX_STREAM_BUFFER_LEN).contains(&stats.buffered_amount), "{stats:?}");
     let count = |world: &World, wanted: &Event| world.events.iter().filter(|event| *event == wanted).count();
     let full = Event::DataConsumerBufferFull(slow.id);
     assert_eq!(count(&world, &full), 1, "said once, not for each message");
@@ -237,13 +253,13 @@ fn a_peer_that_acknowledges_nothing_holds_no_more_than_its_buffer() {
     let producer = world.produce_data(anna, ordered(0));
     let consumer = world.consume_data(ben, &producer);
     world.peers[ben.0].sctp = None;
-    // A million bytes would take all these, but nothing weighs nothing.
-    for _ in 0..10_000 {
+    // Two million bytes would take all these, but nothing weighs nothing.
+    for _ in 0..20_000 {
         world.say(anna.0, 0, true, b"");
         world.run(Duration::from_millis(1));
     }
     let stats = world.core.data_consumer_stats(consumer.id).unwrap();
-    assert!((3000..4000).contains(&stats.messages_sent), "{stats:?}");
+    assert!((15_000..16_000).contains(&stats.messages_sent), "{stats:?}");
     world.run(600 * SECOND);
     assert!(world.events.contains(&Event::SctpStateChanged(ben.1, SctpState::Failed)));
     assert_eq!(world.core.data_consumer_stats(consumer.id).unwrap().buffered_amount, 0);
