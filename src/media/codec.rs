@@ -10,7 +10,7 @@ mod h264;
 mod vp8;
 mod vp9;
 
-use mediasoup_types::rtp_parameters::{MimeType, MimeTypeVideo};
+use mediasoup_types::rtp_parameters::{MimeType, MimeTypeAudio, MimeTypeVideo};
 
 pub use dependency::{Descriptor as DependencyDescriptor, Structure as DependencyStructure};
 pub use frame::{
@@ -38,6 +38,21 @@ pub fn frame(mime_type: MimeType, payload: &[u8], is_k_svc: bool) -> Frame {
     parsed.unwrap_or(Frame::WHOLE)
 }
 
+/// What one audio packet says. An Opus packet of at most two bytes holds no sound (RFC 6716 section 2.1.9: DTX): it is
+/// a temporal layer of its own, which viewers may do without.
+#[must_use]
+pub fn audio_frame(mime_type: MimeType, payload: &[u8]) -> Frame {
+    const MAX_DTX_LEN: usize = 2;
+    if mime_type != MimeType::Audio(MimeTypeAudio::Opus) || payload.len() > MAX_DTX_LEN {
+        return Frame::AUDIO;
+    }
+    Frame {
+        layers: Layers { spatial: 0, temporal: 1 },
+        needed_by: DecodeTargets::of(|layers| layers.temporal > 0),
+        ..Frame::AUDIO
+    }
+}
+
 /// Whether an RTP payload starts a key frame: a decoder that gets this packet and all after it shows a picture.
 ///
 /// Of a key frame's packets only the first one counts (for H.264 also the ones with parameter sets before it).
@@ -62,7 +77,6 @@ fn av1_key_frame(payload: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use mediasoup_types::rtp_parameters::MimeTypeAudio;
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
 

@@ -22,7 +22,9 @@ use serde::Serialize;
 use crate::ids::Ssrc;
 
 pub use capabilities::{default_router_codecs, router_capabilities, supported_capabilities};
-pub use consumer::{ConsumerIdentity, can_consume, consumable_parameters, consumer_parameters};
+pub use consumer::{
+    ConsumerIdentity, can_consume, consumable_parameters, consumer_parameters, refuse_retransmissions,
+};
 pub use parse::{parse_dtls_parameters, parse_rtp_capabilities, parse_rtp_parameters};
 pub use pipe::pipe_parameters;
 pub use producer::{producer_mapping, producer_type};

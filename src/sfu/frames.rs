@@ -29,7 +29,7 @@ impl FrameReader {
         dependency: Option<&[u8]>,
         begins_frame: bool,
     ) -> Frame {
-        let MimeType::Video(video) = mime_type else { return Frame::AUDIO };
+        let MimeType::Video(video) = mime_type else { return codec::audio_frame(mime_type, payload) };
         let frame = codec::frame(mime_type, payload, self.is_k_svc);
         match video {
             MimeTypeVideo::H264 => {

@@ -77,6 +77,36 @@ impl Offer {
     }
 }
 
+/// How a consumer is made, in mediasoup's words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConsumeOptions {
+    /// Whether it starts paused.
+    pub paused: bool,
+    /// The layers that the client wants at most; all, unless it says so.
+    pub preferred_layers: Option<Layers>,
+    /// Whether lost packets are sent again: for video unless it is refused, for audio if it is asked for.
+    pub enable_rtx: Option<bool>,
+    /// Whether Opus packets that only say that nobody speaks (DTX) are left out.
+    pub ignore_dtx: bool,
+}
+
+/// A consumer that starts paused or not.
+impl From<bool> for ConsumeOptions {
+    fn from(paused: bool) -> Self {
+        Self { paused, ..Self::default() }
+    }
+}
+
+impl ConsumeOptions {
+    /// What that means for the choice of layers. Packets without sound are a layer above the others.
+    #[must_use]
+    pub fn choice(&self) -> Choice {
+        let without_dtx = Layers { temporal: 0, ..Layers::ALL };
+        let all = if self.ignore_dtx { without_dtx } else { Layers::ALL };
+        Choice { preferred: self.preferred_layers.unwrap_or(all), ..Choice::default() }
+    }
+}
+
 /// What a transport's bandwidth leaves to a consumer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Allocation {

@@ -12,6 +12,7 @@ use crate::sfu::api::{
     TransportCloseReason,
 };
 use crate::sfu::consumer::{Consumer, Tap};
+use crate::sfu::layers::ConsumeOptions;
 use crate::sfu::producer::Producer;
 use crate::sfu::rewrite::Rewriter;
 
@@ -160,8 +161,9 @@ impl Worker {
         transport_id: TransportId,
         producer_id: ProducerId,
         capabilities: &RtpCapabilities,
-        paused: bool,
+        options: impl Into<ConsumeOptions>,
     ) -> Result<ConsumerInfo, ConsumeError> {
+        let options = options.into();
         let transport_key = self.transport_key(transport_id)?;
         let producer_key = self.producer_key(producer_id)?;
         let transport =
@@ -179,12 +181,20 @@ impl Worker {
             ssrc: Ssrc(rand::random()),
             rtx_ssrc: Ssrc(rand::random()),
         };
-        let rtp_parameters = ortc::consumer_parameters(&producer.consumable, capabilities, identity)
+        let mut rtp_parameters = ortc::consumer_parameters(&producer.consumable, capabilities, identity)
             .map_err(|error| ConsumeError::Capabilities(error.to_string()))?;
+        if !options.enable_rtx.unwrap_or(producer.kind == MediaKind::Video) {
+            ortc::refuse_retransmissions(&mut rtp_parameters);
+        }
         let id = ConsumerId::random();
         let mut consumer = Consumer::new(id, transport_key, producer_key, &rtp_parameters, rand::random())
             .ok_or_else(|| ConsumeError::Capabilities("no common codec".into()))?;
-        consumer.paused = paused;
+        consumer.paused = options.paused;
+        let choice = options.choice();
+        // Layers are video's, except for the one of audio that DTX is.
+        if producer.kind == MediaKind::Video || options.ignore_dtx {
+            consumer.choose(choice);
+        }
         transport.next_mid = transport.next_mid.wrapping_add(1);
         transport.bandwidth.add_consumer(now, &rtp_parameters);
         let info = ConsumerInfo {

@@ -38,6 +38,7 @@ use crate::sfu::api::{
     WebRtcTransportInfo, WebRtcTransportOptions, WorkerStats,
 };
 use crate::sfu::dtls::Credentials;
+use crate::sfu::layers::ConsumeOptions;
 use crate::sfu::{self, Worker};
 
 /// Workers that one process may have.
@@ -403,10 +404,11 @@ impl RouterHandle {
         transport: TransportId,
         producer: ProducerId,
         capabilities: RtpCapabilities,
-        paused: bool,
+        options: impl Into<ConsumeOptions>,
     ) -> Result<ConsumerInfo, RequestError<ConsumeError>> {
+        let options = options.into();
         self.worker
-            .call(move |turn| turn.core.consume(turn.now, transport, producer, &capabilities, paused))
+            .call(move |turn| turn.core.consume(turn.now, transport, producer, &capabilities, options))
             .await
     }
 

@@ -34,7 +34,7 @@ pub(crate) struct World {
     pub(crate) largest_batch: usize,
     /// UDP ports of plain and pipe transports.
     pub(crate) own_ports: Vec<OwnPort>,
-    capabilities: RtpCapabilities,
+    pub(crate) capabilities: RtpCapabilities,
     server: SocketAddr,
 }
 

@@ -142,7 +142,7 @@ fn opus() -> RtpCodecCapability {
         clock_rate: OPUS_CLOCK_RATE,
         channels: STEREO,
         parameters: RtpCodecParametersParameters::default(),
-        rtcp_feedback: vec![RtcpFeedback::TransportCc],
+        rtcp_feedback: vec![RtcpFeedback::Nack, RtcpFeedback::TransportCc],
     }
 }
 

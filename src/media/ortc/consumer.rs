@@ -202,6 +202,15 @@ fn keep_one_congestion_feedback(
     }
 }
 
+/// Takes RTX and NACK out of a consumer's parameters: its client won't ask for what is lost.
+pub fn refuse_retransmissions(parameters: &mut RtpParameters) {
+    parameters.codecs.retain(|codec| !codec.is_rtx());
+    for codec in &mut parameters.codecs {
+        codec.rtcp_feedback_mut().retain(|feedback| *feedback != RtcpFeedback::Nack);
+    }
+    parameters.encodings.iter_mut().for_each(|encoding| encoding.rtx = None);
+}
+
 /// Simulcast looks like spatial layers of one stream to the one who receives it: `L<encodings>T<temporal layers>`.
 fn consumer_scalability_mode(encodings: &[RtpEncodingParameters]) -> ScalabilityMode {
     let mode = encodings

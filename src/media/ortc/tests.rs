@@ -108,7 +108,7 @@ fn router_gives_payload_types_as_mediasoup_does() {
         json!([
             {"kind": "audio", "mimeType": "audio/opus", "preferredPayloadType": 100, "clockRate": 48000, "channels": 2,
              "parameters": {"useinbandfec": 1, "foo": "bar"},
-             "rtcpFeedback": [{"type": "transport-cc", "parameter": ""}]},
+             "rtcpFeedback": [{"type": "nack", "parameter": ""}, {"type": "transport-cc", "parameter": ""}]},
             {"kind": "video", "mimeType": "video/VP8", "preferredPayloadType": 125, "clockRate": 90000,
              "parameters": {}, "rtcpFeedback": feedback},
             {"kind": "video", "mimeType": "video/rtx", "preferredPayloadType": 101, "clockRate": 90000,
