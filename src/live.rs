@@ -15,6 +15,7 @@ mod reports;
 mod room;
 mod rooms;
 mod speakers;
+mod stats;
 
 use serde::{Deserialize, Serialize};
 

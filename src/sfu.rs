@@ -31,6 +31,7 @@ pub mod score;
 mod scores;
 pub mod sctp;
 pub mod srtp;
+pub mod stats;
 pub mod transport;
 pub mod tuple;
 pub mod webrtc_transport;

@@ -157,7 +157,7 @@ impl Room {
         Ok(self.inner.router.set_consumer_priority(consumer, priority).await?)
     }
 
-    fn check_consumer(&self, peer: &PeerId, consumer: ConsumerId) -> Result<(), NotYours> {
+    pub(super) fn check_consumer(&self, peer: &PeerId, consumer: ConsumerId) -> Result<(), NotYours> {
         let is_own = self.registry().owner(consumer).as_ref() == Some(peer);
         if is_own { Ok(()) } else { Err(not_yours("consumer", consumer)) }
     }

@@ -15,6 +15,7 @@ use crate::sfu::cache::CachedPacket;
 use crate::sfu::layers::{Choice, Offer};
 use crate::sfu::rewrite::{ClockSample, Placed, Rewriter, Target};
 use crate::sfu::score::{Interval, Score};
+use crate::sfu::stats::{Heard, Meter};
 
 /// Bytes that a header can have: the fixed part, and every extension that weir writes.
 pub const MAX_HEADER_LEN: usize = FIXED_HEADER_LEN + 4 + 24;
@@ -103,6 +104,10 @@ pub struct Consumer {
     targeted: Option<(Offer, Option<Target>)>,
     /// What was sent.
     pub sent: Sent,
+    /// Bytes that were sent for the first time, header and payload, as long as they are on the wire.
+    pub sent_bytes: Meter,
+    /// What its client said about its reception.
+    pub heard: Heard,
     payload_type: u8,
     extensions: Extensions,
     mid: [u8; MAX_MID_LEN],
@@ -147,6 +152,8 @@ impl Consumer {
             told_layers: None,
             targeted: None,
             sent: Sent::default(),
+            sent_bytes: Meter::default(),
+            heard: Heard::default(),
             payload_type: codec.payload_type(),
             extensions: extensions(parameters),
             mid,
@@ -377,6 +384,12 @@ impl Sent {
             self.newest_repaired = sequence;
             self.repaired = self.repaired.wrapping_add(1);
         }
+    }
+
+    /// Packets, retransmissions, and packets that were retransmitted at least once.
+    #[must_use]
+    pub fn totals(&self) -> [u64; 3] {
+        [self.packets, self.retransmitted, self.repaired].map(u64::from)
     }
 
     /// What happened since the last report of the viewer, which has lost so many packets in all.

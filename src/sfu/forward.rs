@@ -85,6 +85,7 @@ impl Worker {
                 continue;
             };
             let mut outgoing = outgoing.filter(|_| consumer.wants_wide_sequence());
+            let mut sent_bytes = 0;
             let mut batch = Batch::begin(scratch);
             for pending in &producer.pending {
                 let Some(packet) = producer.cached(pending) else { continue };
@@ -105,11 +106,16 @@ impl Worker {
                 if let Some(outgoing) = &mut outgoing {
                     outgoing.note_sent(now, batch.buffer.len() - start);
                 }
+                sent_bytes += batch.buffer.len() - start;
                 consumer.sent.note(now, placed.timestamp, packet.payload.len());
                 forwarded += 1;
                 batch.take_segment(start, |contents, size| out.transmit(tuple, contents, size));
             }
             batch.finish(|contents, size| out.transmit(tuple, contents, size));
+            consumer.sent_bytes.add(sent_bytes);
+            if let Some(transport) = transports.get_mut(consumer.transport) {
+                transport.traffic.rtp_sent.add(sent_bytes);
+            }
             if consumer.rewriter.needs_key_frame(target, producer.is_k_svc) {
                 awaited |= 1_u8.checked_shl(target.stream as u32).unwrap_or(0);
             }
@@ -152,6 +158,7 @@ impl Worker {
         let sending = self.transports.get_mut(consumer.transport).and_then(|transport| transport.sending());
         let Some((srtp, tuple, outgoing)) = sending else { return };
         let mut outgoing = outgoing.filter(|_| consumer.wants_wide_sequence());
+        let mut sent_bytes = 0;
         for sequence in missing {
             let Some(origin) = consumer.rewriter.origin(sequence) else { continue };
             let stream = producer.streams.get(origin.stream);
@@ -168,12 +175,17 @@ impl Worker {
                 if ssrc == consumer.ssrc { sequence - crate::sfu::rewrite::FIRST_SEQUENCE } else { sequence };
             if srtp.protect_rtp(&mut datagram, 0, header_len, ssrc, index).is_ok() {
                 self.stats.rtp_retransmitted += 1;
+                sent_bytes += datagram.len();
                 consumer.sent.note_retransmitted(placed.sequence);
                 if let Some(outgoing) = &mut outgoing {
                     outgoing.note_sent(now, datagram.len());
                 }
                 post(&mut self.outbox, &mut self.stats, tuple, datagram);
             }
+        }
+        let transport = consumer.transport;
+        if let Some(transport) = self.transports.get_mut(transport) {
+            transport.traffic.rtx_sent.add(sent_bytes);
         }
     }
 
@@ -196,6 +208,7 @@ impl Worker {
         let Some(stream) = producer.streams.get_mut(stream) else { return };
         let ask = stream.key_frames.request(now);
         let ssrc = stream.ssrc;
+        stream.counted.plis += u64::from(ask);
         if ask {
             self.send_key_frame_request(transport, ssrc);
         }
@@ -229,6 +242,7 @@ impl Worker {
                     rtcp::write_nack(&mut nacks, feedback, ssrc, &missing);
                 }
                 if stream.key_frames.handle_timeout(now) {
+                    stream.counted.plis += 1;
                     key_frames.push(stream.ssrc);
                 }
             }
@@ -247,7 +261,11 @@ impl Worker {
         let sending = self.transports.get_mut(key).and_then(|transport| transport.sending_rtcp());
         let Some((srtp, tuple)) = sending else { return false };
         let Ok(datagram) = srtp.protect_rtcp(compound) else { return false };
+        let len = datagram.len();
         post(&mut self.outbox, &mut self.stats, tuple, datagram);
+        if let Some(transport) = self.transports.get_mut(key) {
+            transport.traffic.rtcp_sent.add(len);
+        }
         true
     }
 }

@@ -23,6 +23,7 @@ use crate::sfu::rates::LayerRates;
 use crate::sfu::reception::Reception;
 use crate::sfu::rewrite::ClockSample;
 use crate::sfu::score::Score;
+use crate::sfu::stats;
 
 /// A stream that was silent for this long is not forwarded from any more: the next best layer is.
 pub const STREAM_IDLE_AFTER: Duration = Duration::from_secs(1);
@@ -44,6 +45,10 @@ pub struct ProducerStream {
     pub clock: Option<ClockSample>,
     /// Bits per second of its layers.
     pub rates: LayerRates,
+    /// What was counted of it.
+    pub counted: stats::Received,
+    /// The last report on it.
+    pub last_report: Option<ReportBlock>,
     /// How well it arrives; none before it ever did.
     pub score: Option<Score>,
     frames: FrameReader,
@@ -71,7 +76,10 @@ impl ProducerStream {
 
     /// Sequence numbers to ask the publisher for.
     pub fn due_nacks(&mut self, now: Instant) -> Vec<u16> {
-        self.nack.as_mut().map(|nack| nack.due(now)).unwrap_or_default()
+        let due = self.nack.as_mut().map(|nack| nack.due(now)).unwrap_or_default();
+        self.counted.nacks += u64::from(!due.is_empty());
+        self.counted.nacked += due.len() as u64;
+        due
     }
 
     /// Takes the score of the time since the last call: nothing arriving is 0, and a return begins at 10 again.
@@ -91,7 +99,14 @@ impl ProducerStream {
 
     /// A report block on this stream, once something has arrived.
     pub fn report(&mut self, now: Instant) -> Option<ReportBlock> {
-        self.reception.report(self.ssrc?, self.clock, now)
+        self.last_report = self.reception.report(self.ssrc?, self.clock, now);
+        self.last_report
+    }
+
+    /// Retransmissions that came, and those of them that were missing.
+    #[must_use]
+    pub fn repairs(&self) -> (u64, u64) {
+        self.reception.repairs()
     }
 }
 
@@ -225,6 +240,8 @@ impl Producer {
             key_frames: KeyFrameRequests::default(),
             clock: None,
             rates: LayerRates::default(),
+            counted: stats::Received::default(),
+            last_report: None,
             score: None,
             frames: FrameReader::new(encoding.scalability_mode.ksvc()),
             nack: wants_nack.then(NackGenerator::default),
@@ -274,8 +291,12 @@ impl Producer {
             stream.reception.note_retransmitted(!is_known);
         }
         if is_known {
+            stream.counted.discarded += u64::from(!arrival.is_retransmission);
+            stream.counted.rtx_discarded += u64::from(arrival.is_retransmission);
             return Received::Duplicate;
         }
+        stream.counted.packets += 1;
+        stream.counted.bytes += (arrival.payload.len() + FIXED_HEADER_LEN) as u64;
         let extension = |id: u8| {
             let value = arrival.view.extensions().find(|(known, _)| *known == id && id != 0);
             value.map(|(_, value)| value)

@@ -54,6 +54,12 @@ impl LayerRates {
         }
     }
 
+    /// The layers that are counted apart.
+    pub fn layers(&self) -> impl Iterator<Item = Layers> + use<> {
+        (0..MAX_SPATIAL_LAYERS)
+            .flat_map(|spatial| (0..MAX_TEMPORAL_LAYERS).map(move |temporal| Layers { spatial, temporal }))
+    }
+
     /// Bits per second of the layers that `wanted` accepts, over the last whole second; 0 before anything came.
     /// During the first second it is what came so far over the time so far.
     #[must_use]

@@ -71,6 +71,7 @@ impl Worker {
             self.stats.dropped_unknown_ssrc += 1;
             return;
         }
+        transport.traffic.rtp_received.add(len);
         let remote = transport.ssrcs.entry(ssrc).or_insert_with(RemoteSsrc::default);
         remote.window.accept(index);
         let Some(view) = datagram.get(..len).and_then(|packet| RtpView::parse(packet).ok()) else {
@@ -169,6 +170,7 @@ impl Worker {
             self.stats.dropped_srtp += 1;
             return;
         };
+        transport.traffic.rtcp_received.add(compound.len());
         let mut items = Vec::new();
         let read = rtcp::read(compound, |item| {
             if items.len() < MAX_RTCP_ITEMS {
@@ -186,17 +188,25 @@ impl Worker {
                 }
                 Item::KeyFrameRequest { ssrc } => {
                     if let Some(consumer) = self.consumer_by_ssrc(key, ssrc) {
+                        self.hear(consumer, |heard| heard.plis += 1);
                         self.consumer_wants_key_frame(now, consumer);
                     }
                 }
                 Item::Nack { ssrc, first, following } => {
                     if let Some(consumer) = self.consumer_by_ssrc(key, ssrc) {
+                        let packets = 1 + u64::from(following.count_ones());
+                        self.hear(consumer, |heard| {
+                            (heard.nacks, heard.nacked) = (heard.nacks + 1, heard.nacked + packets)
+                        });
                         self.retransmit(now, consumer, rtcp::nacked(first, following));
                     }
                 }
                 Item::TransportFeedback(feedback) => self.handle_transport_feedback(now, key, &feedback),
                 Item::EstimatedBitrate(bitrate) => self.handle_estimated_bitrate(now, key, Bitrate(bitrate)),
-                Item::Report(report) => self.handle_report(key, &report),
+                Item::Report(report) => {
+                    self.hear_report(now, key, &report);
+                    self.handle_report(key, &report);
+                }
                 Item::Bye { .. } => {}
             }
         }

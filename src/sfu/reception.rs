@@ -71,6 +71,12 @@ impl Reception {
         self.repaired += u64::from(was_missing);
     }
 
+    /// Retransmissions that came, and those of them that were missing.
+    #[must_use]
+    pub fn repairs(&self) -> (u64, u64) {
+        (self.retransmitted, self.repaired)
+    }
+
     /// What was lost and repaired since the last time that this was asked.
     pub fn interval(&mut self) -> Interval {
         let now = Counters {

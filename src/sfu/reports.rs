@@ -23,6 +23,7 @@ impl Worker {
         transport.reports_due = Some(now + INTERVAL);
         self.review_layers(now, key);
         self.review_scores(now, key);
+        self.sample_rates(now, key);
         let Some(transport) = self.transports.get_mut(key) else { return };
         let feedback = transport.feedback_ssrc;
         let (producers, consumers) = (transport.producers.clone(), transport.consumers.clone());
@@ -38,7 +39,7 @@ impl Worker {
         }
         let ntp = self.ntp(now);
         for consumer in consumers {
-            let Some(consumer) = self.consumers.get(consumer).filter(|consumer| !consumer.paused) else {
+            let Some(consumer) = self.consumers.get_mut(consumer).filter(|consumer| !consumer.paused) else {
                 continue;
             };
             let Some(producer) = self.producers.get(consumer.producer) else { continue };
@@ -47,6 +48,7 @@ impl Worker {
                 continue;
             };
             rtcp::write_sender_report(&mut compound, &info);
+            consumer.heard.sender_report = Some(((info.ntp >> 16) as u32, now));
             rtcp::write_cname(&mut compound, info.ssrc, CNAME);
             if compound.len() > MAX_COMPOUND_LEN {
                 self.send_rtcp(key, std::mem::take(&mut compound));

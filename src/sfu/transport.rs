@@ -12,6 +12,7 @@ use crate::sfu::data::DataSide;
 use crate::sfu::plain_transport::Plain;
 use crate::sfu::sctp::Sctp;
 use crate::sfu::srtp::{Receiver, ReplayWindow, Sender};
+use crate::sfu::stats::Traffic;
 use crate::sfu::webrtc_transport::WebRtc;
 
 /// SSRCs that one transport may send from; a producer needs two for each simulcast layer.
@@ -71,6 +72,8 @@ pub struct Transport {
     pub feedback_ssrc: u32,
     /// The MID of the next consumer.
     pub next_mid: u32,
+    /// What went over it.
+    pub traffic: Traffic,
     /// When reports are due next.
     pub reports_due: Option<Instant>,
     /// Its congestion control.
@@ -95,6 +98,7 @@ impl Transport {
             ssrcs: HashMap::new(),
             feedback_ssrc: rand::random(),
             next_mid: 0,
+            traffic: Traffic::default(),
             reports_due: None,
             bandwidth: Bandwidth::default(),
             timer: None,

@@ -75,32 +75,6 @@ impl State {
                 room.set_producer_paused(peer, own_producer(argument)?, paused).await?;
                 done()
             }
-            incoming::PAUSE_CONSUMER | incoming::RESUME_CONSUMER => {
-                let paused = event == incoming::PAUSE_CONSUMER;
-                room.set_consumer_paused(peer, consumer(argument)?, paused).await?;
-                done()
-            }
-            incoming::CLOSE_CONSUMER => {
-                room.close_consumer(peer, consumer(argument)?).await?;
-                done()
-            }
-            incoming::REQUEST_CONSUMER_KEY_FRAME => {
-                room.request_consumer_key_frame(peer, consumer(argument)?).await?;
-                done()
-            }
-            incoming::SET_CONSUMER_PREFERRED_LAYERS => {
-                let wanted: wire::SetConsumerPreferredLayers = read(argument)?;
-                let consumer = id("consumer", &wanted.consumer_id)?;
-                let (spatial, temporal) = (wanted.spatial_layer, wanted.temporal_layer);
-                room.set_consumer_preferred_layers(peer, consumer, spatial, temporal).await?;
-                done()
-            }
-            incoming::SET_CONSUMER_PRIORITY => {
-                let wanted: wire::SetConsumerPriority = read(argument)?;
-                let consumer = id("consumer", &wanted.consumer_id)?;
-                room.set_consumer_priority(peer, consumer, wanted.priority).await?;
-                done()
-            }
             incoming::CHANGE_DISPLAY_NAME => {
                 self.check_joined()?;
                 let wanted: wire::ChangeDisplayName = read(argument)?;
@@ -108,7 +82,7 @@ impl State {
                 room.introduce(peer, PeerInfo { display_name: Some(wanted.display_name), ..known })?;
                 done()
             }
-            unknown => Err(Refusal::unknown(unknown)),
+            _ => consumer_request(&room, peer, event, argument).await,
         }
     }
 
@@ -288,6 +262,60 @@ impl State {
             }
         };
         Outgoing::new(name, &payload)
+    }
+}
+
+/// Carries out what is about one of the client's consumers.
+async fn consumer_request(
+    room: &Room,
+    peer: &PeerId,
+    event: &str,
+    argument: Value,
+) -> Result<Value, Refusal> {
+    match event {
+        incoming::PAUSE_CONSUMER | incoming::RESUME_CONSUMER => {
+            let paused = event == incoming::PAUSE_CONSUMER;
+            room.set_consumer_paused(peer, consumer(argument)?, paused).await?;
+            done()
+        }
+        incoming::CLOSE_CONSUMER => {
+            room.close_consumer(peer, consumer(argument)?).await?;
+            done()
+        }
+        incoming::REQUEST_CONSUMER_KEY_FRAME => {
+            room.request_consumer_key_frame(peer, consumer(argument)?).await?;
+            done()
+        }
+        incoming::SET_CONSUMER_PREFERRED_LAYERS => {
+            let wanted: wire::SetConsumerPreferredLayers = read(argument)?;
+            let consumer = id("consumer", &wanted.consumer_id)?;
+            let (spatial, temporal) = (wanted.spatial_layer, wanted.temporal_layer);
+            room.set_consumer_preferred_layers(peer, consumer, spatial, temporal).await?;
+            done()
+        }
+        incoming::SET_CONSUMER_PRIORITY => {
+            let wanted: wire::SetConsumerPriority = read(argument)?;
+            let consumer = id("consumer", &wanted.consumer_id)?;
+            room.set_consumer_priority(peer, consumer, wanted.priority).await?;
+            done()
+        }
+        _ => stats_request(room, peer, event, argument).await,
+    }
+}
+
+/// Answers with the figures of one of the client's things.
+async fn stats_request(room: &Room, peer: &PeerId, event: &str, argument: Value) -> Result<Value, Refusal> {
+    match event {
+        incoming::GET_TRANSPORT_STATS => {
+            let wanted: wire::TransportRef = read(argument)?;
+            Ok(to_value(&[room.transport_stats(peer, id("transport", &wanted.transport_id)?).await?]))
+        }
+        incoming::GET_PRODUCER_STATS => {
+            let wanted: wire::ProducerRef = read(argument)?;
+            Ok(to_value(&room.producer_stats(peer, id("producer", &wanted.producer_id)?).await?))
+        }
+        incoming::GET_CONSUMER_STATS => Ok(to_value(&room.consumer_stats(peer, consumer(argument)?).await?)),
+        unknown => Err(Refusal::unknown(unknown)),
     }
 }
 

@@ -6,6 +6,7 @@ mod direct;
 mod observers;
 mod pipe;
 mod plain;
+mod stats;
 
 pub use direct::PacketDropped;
 pub use pipe::{PipeError, PipedProducer};

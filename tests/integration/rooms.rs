@@ -65,6 +65,35 @@ async fn a_viewer_chooses_its_layers_and_learns_what_it_gets() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn everyone_gets_the_figures_of_what_is_theirs() -> Result<()> {
+    let server = Server::start().await?;
+    let anna = Member::join(server.address, "red", "Anna").await?;
+    let ben = Member::join(server.address, "red", "Ben").await?;
+    let video = anna.publish_video(Camera::Simple).await?;
+    let consumer = ben.offered(&video.id).await?;
+    ben.gets(&consumer, 30).await?;
+    let first = |stats: &Value, name: &str| stats.get(0).and_then(|entry| entry.get(name)).cloned();
+    let of_producer = anna.socket.request("getProducerStats", json!({"producerId": video.id})).await?;
+    assert_eq!(first(&of_producer, "type"), Some(json!("inbound-rtp")));
+    assert!(first(&of_producer, "packetCount").and_then(|count| count.as_u64()) >= Some(30), "{of_producer}");
+    let of_consumer = ben.socket.request("getConsumerStats", json!({"consumerId": consumer.id})).await?;
+    assert_eq!(first(&of_consumer, "ssrc"), Some(json!(consumer.ssrc)));
+    assert_eq!(of_consumer.pointer("/1/type"), Some(&json!("inbound-rtp")), "{of_consumer}");
+    let of_transport =
+        anna.socket.request("getTransportStats", json!({"transportId": anna.transport_id})).await?;
+    assert_eq!(first(&of_transport, "dtlsState"), Some(json!("connected")));
+    for (event, argument) in [
+        ("getProducerStats", json!({"producerId": video.id})),
+        ("getTransportStats", json!({"transportId": anna.transport_id})),
+    ] {
+        assert_eq!(code(&ben.socket, event, argument).await?, "not-found", "{event}");
+    }
+    let foreign = json!({"consumerId": consumer.id});
+    assert_eq!(code(&anna.socket, "getConsumerStats", foreign).await?, "not-found");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_room_is_told_who_speaks() -> Result<()> {
     let server = Server::start().await?;
     let anna = Member::join(server.address, "red", "Anna").await?;

@@ -14,5 +14,6 @@ mod pipe;
 mod plain;
 mod sctp_peer;
 mod speakers;
+mod stats;
 mod stories;
 mod world;

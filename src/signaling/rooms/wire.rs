@@ -31,6 +31,9 @@ pub(in crate::signaling) mod incoming {
     pub(in crate::signaling) const SET_CONSUMER_PREFERRED_LAYERS: &str = "setConsumerPreferredLayers";
     pub(in crate::signaling) const SET_CONSUMER_PRIORITY: &str = "setConsumerPriority";
     pub(in crate::signaling) const REQUEST_CONSUMER_KEY_FRAME: &str = "requestConsumerKeyFrame";
+    pub(in crate::signaling) const GET_TRANSPORT_STATS: &str = "getTransportStats";
+    pub(in crate::signaling) const GET_PRODUCER_STATS: &str = "getProducerStats";
+    pub(in crate::signaling) const GET_CONSUMER_STATS: &str = "getConsumerStats";
     pub(in crate::signaling) const CHANGE_DISPLAY_NAME: &str = "changeDisplayName";
 }
 
@@ -86,7 +89,7 @@ pub(in crate::signaling) struct ConnectWebRtcTransport {
     pub(in crate::signaling) dtls_parameters: Value,
 }
 
-/// `restartIce`.
+/// `restartIce` and `getTransportStats`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::signaling) struct TransportRef {
@@ -104,14 +107,14 @@ pub(in crate::signaling) struct Produce {
     pub(in crate::signaling) app_data: Value,
 }
 
-/// `closeProducer`, `pauseProducer` and `resumeProducer`.
+/// `closeProducer`, `pauseProducer`, `resumeProducer` and `getProducerStats`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::signaling) struct ProducerRef {
     pub(in crate::signaling) producer_id: String,
 }
 
-/// `closeConsumer`, `pauseConsumer`, `resumeConsumer` and `requestConsumerKeyFrame`.
+/// `closeConsumer`, `pauseConsumer`, `resumeConsumer`, `requestConsumerKeyFrame` and `getConsumerStats`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::signaling) struct ConsumerRef {
