@@ -422,6 +422,14 @@ mod tests {
     }
 
     #[test]
+    fn old_and_new_clients_find_the_parameters_they_look_for() {
+        let parameters = serde_json::to_value(Sctp::parameters()).expect("serializable");
+        let fields = ["port", "OS", "MIS", "maxMessageSize", "maxSendMessageSize", "maxReceiveMessageSize"];
+        let values = fields.map(|field| parameters[field].as_u64().expect(field));
+        assert_eq!(values, [5000, 1024, 1024, 262_144, 262_144, 262_144]);
+    }
+
+    #[test]
     fn associations_that_end_all_the_time_end_for_good() {
         let now = Instant::now();
         let mut weir = Sctp::new(now);

@@ -57,10 +57,13 @@ impl SctpPeer {
         peer
     }
 
-    /// Opens this end of a negotiated channel.
+    /// Opens this end of a negotiated channel. A message may have been here before.
     pub(crate) fn open(&mut self, parameters: &SctpStreamParameters) {
-        let mut stream =
-            self.association.open_stream(parameters.stream_id, Ppi::Binary).expect("a free stream");
+        let id = parameters.stream_id;
+        if self.association.stream(id).is_err() {
+            self.association.open_stream(id, Ppi::Binary).expect("a free stream");
+        }
+        let mut stream = self.association.stream(id).expect("an open stream");
         let (kind, value) = match (parameters.max_retransmits, parameters.max_packet_life_time) {
             (Some(retransmits), _) => (ReliabilityType::Rexmit, retransmits),
             (_, Some(time)) => (ReliabilityType::Timed, time),
