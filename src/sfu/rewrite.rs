@@ -112,7 +112,7 @@ pub struct Rewriter {
     last: Option<(u32, Instant)>,
     /// The sequence number after the highest one that was seen of the current stream.
     next_in: u64,
-    /// The incoming timestamp of the newest packet that was passed on.
+    /// The incoming timestamp of the newest picture that layers were chosen for.
     picture: u32,
     /// The newest outgoing picture numbers.
     last_numbers: (Option<u16>, Option<u8>),
@@ -213,6 +213,9 @@ impl Rewriter {
             stretch.layers
         };
         self.next_in = packet.sequence + 1;
+        if packet.frame.needed_by.contains(Layers { temporal: Layers::ALL.temporal, ..layers }) {
+            self.picture = packet.timestamp;
+        }
         if packet.payload.is_empty() || !packet.frame.needed_by.contains(layers) {
             self.leave_out(Stretch { layers, ..stretch }, packet);
             return None;
@@ -330,6 +333,7 @@ impl Rewriter {
         self.push(stretch);
         self.in_sync = true;
         self.next_in = packet.sequence + 1;
+        self.picture = packet.timestamp;
         self.last_dropped = None;
         let placed = stretch.place(packet);
         self.note(&placed, packet);
@@ -341,7 +345,6 @@ impl Rewriter {
     fn note(&mut self, placed: &Placed, packet: &CachedPacket) {
         self.highest_out = placed.sequence;
         self.last = Some((placed.timestamp, packet.arrival));
-        self.picture = packet.timestamp;
         let Frame { picture_id, tl0_picture_index, .. } = packet.frame;
         self.last_numbers = (
             picture_id.map(|id| id.value.wrapping_add(placed.renumbering.picture_id)),

@@ -16,4 +16,5 @@ mod sctp_peer;
 mod speakers;
 mod stats;
 mod stories;
+mod svc;
 mod world;
