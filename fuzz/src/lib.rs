@@ -4,12 +4,14 @@
 //! seeded mutations of these, so that what was found once is looked for with every `cargo test`.
 
 mod media;
+mod plain;
 mod records;
 mod rewrite;
 mod sctp;
 mod state;
 
 pub use media::{codecs, dependency, rtcp, rtp};
+pub use plain::plain;
 pub use records::{datagrams, dtls, stun};
 pub use rewrite::rewrite;
 pub use sctp::sctp;
@@ -26,6 +28,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("dependency", dependency),
     ("dtls", dtls),
     ("nack", nack),
+    ("plain", plain),
     ("rewrite", rewrite),
     ("rtcp", rtcp),
     ("rtp", rtp),
