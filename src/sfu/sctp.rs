@@ -197,8 +197,7 @@ impl Sctp {
         parameters: &SctpStreamParameters,
         message: &DataMessage,
     ) -> Result<(), SendError> {
-        let (ppid, payload) = message.to_sctp();
-        let len = payload.len();
+        let len = message.sctp_len();
         if len > MAX_MESSAGE_LEN {
             return Err(SendError::TooLong(len));
         }
@@ -222,6 +221,7 @@ impl Sctp {
             max_retransmissions: parameters.max_retransmits,
             lifecycle_id: lifecycle_id(parameters.stream_id, len),
         };
+        let (ppid, payload) = message.to_sctp();
         let message = Message::new(StreamId(parameters.stream_id), PpId(ppid), payload);
         match self.run(now, |socket| socket.send(message, &options)) {
             Some(Ok(())) => Ok(()),

@@ -41,6 +41,11 @@ impl DataMessage {
         }
     }
 
+    /// How long the payload of [`Self::to_sctp`] is.
+    pub(super) fn sctp_len(&self) -> usize {
+        self.payload().len().max(1)
+    }
+
     /// The payload protocol identifier and the payload; SCTP has no empty messages, so one byte stands for them.
     pub(super) fn to_sctp(&self) -> (u32, Vec<u8>) {
         match self {
@@ -65,7 +70,7 @@ mod tests {
             DataMessage::Binary(Bytes::new()),
         ] {
             let (ppid, payload) = message.to_sctp();
-            assert!(!payload.is_empty());
+            assert!(!payload.is_empty() && payload.len() == message.sctp_len());
             assert_eq!(DataMessage::from_sctp(ppid, payload), Some(message));
         }
     }
