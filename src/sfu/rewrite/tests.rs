@@ -3,7 +3,7 @@ use std::time::Duration;
 use mediasoup_types::rtp_parameters::{MimeType, MimeTypeVideo};
 
 use super::*;
-use crate::media::codec;
+use crate::media::codec::{self, DecodeTargets};
 
 fn packet(sequence: u64, timestamp: u32, key: bool, arrival: Instant) -> CachedPacket {
     CachedPacket {
@@ -254,6 +254,30 @@ fn layers_that_stand_alone_change_at_key_frames_only() {
 
 fn rewriter_needs_key(rewriter: &Rewriter) -> bool {
     rewriter.needs_key_frame(spatial(0), true) && !rewriter.needs_key_frame(spatial(0), false)
+}
+
+#[test]
+fn a_dependency_descriptor_tells_where_all_higher_layers_begin() {
+    // L1T3 by templates: every frame of the lowest layer is a switch for all decode targets.
+    let frame = |number: u64| {
+        let temporal = [0, 2, 1, 2][(number % 4) as usize];
+        let frame = Frame {
+            layers: Layers { spatial: 0, temporal },
+            needed_by: DecodeTargets::of(|layers| layers.temporal >= temporal),
+            switch_to: if temporal == 0 { DecodeTargets::ALL } else { DecodeTargets::NONE },
+            starts_key_frame: number == 0,
+            ..Frame::WHOLE
+        };
+        let packet = packet(70_000 + number, number as u32 * 3000, false, Instant::now());
+        CachedPacket { frame, ..packet }
+    };
+    let mut rewriter = Rewriter::new(90_000, 0);
+    let mut passes =
+        |target: u8, number: u64| rewriter.place(temporal(target), 0, &frame(number), |_| None).is_some();
+    assert_eq!([0, 1, 2, 3].map(|number| passes(0, number)), [true, false, false, false]);
+    assert_eq!([4, 5, 6].map(|number| passes(0, number)), [true, false, false]);
+    assert_eq!([7, 8, 9, 10].map(|number| passes(7, number)), [false, true, true, true]);
+    assert_eq!([11, 12, 13, 14].map(|number| passes(1, number)), [false, true, false, true]);
 }
 
 #[test]
