@@ -5,6 +5,7 @@
 //! leaves, its socket closes, its media path dies), one function cleans up. Nothing here knows a wire format.
 
 mod controls;
+mod data;
 mod error;
 mod event;
 mod hls;
@@ -19,9 +20,10 @@ mod stats;
 
 use serde::{Deserialize, Serialize};
 
+pub use data::ConsumedData;
 pub use error::{
-    ConnectTransportError, ConsumeError, ControlError, CreateTransportError, IntroduceError, JoinError,
-    NotYours, PeerGone, ProduceError,
+    ConnectTransportError, ConsumeDataError, ConsumeError, ControlError, CreateTransportError,
+    IntroduceError, JoinError, NotYours, PeerGone, ProduceDataError, ProduceError,
 };
 pub use event::{Event, HlsEvent, PeerEvent};
 pub use registry::{Direction, PeerInfo, TransportRef};
@@ -51,6 +53,10 @@ pub struct Config {
     pub max_producers_per_peer: usize,
     /// The most consumers of one peer.
     pub max_consumers_per_peer: usize,
+    /// The most data producers of one peer.
+    pub max_data_producers_per_peer: usize,
+    /// The most data consumers of one peer.
+    pub max_data_consumers_per_peer: usize,
 }
 
 impl Default for Config {
@@ -61,6 +67,8 @@ impl Default for Config {
             max_transports_per_peer: 100,
             max_producers_per_peer: 8,
             max_consumers_per_peer: 1000,
+            max_data_producers_per_peer: 16,
+            max_data_consumers_per_peer: 1000,
         }
     }
 }
@@ -77,6 +85,8 @@ impl Config {
             ("live.max_transports_per_peer", self.max_transports_per_peer),
             ("live.max_producers_per_peer", self.max_producers_per_peer),
             ("live.max_consumers_per_peer", self.max_consumers_per_peer),
+            ("live.max_data_producers_per_peer", self.max_data_producers_per_peer),
+            ("live.max_data_consumers_per_peer", self.max_data_consumers_per_peer),
         ] {
             if value == 0 {
                 return Err((setting, "0 would let nobody in".into()));
@@ -123,6 +133,8 @@ impl From<&Config> for registry::Limits {
             transports_per_peer: config.max_transports_per_peer,
             producers_per_peer: config.max_producers_per_peer,
             consumers_per_peer: config.max_consumers_per_peer,
+            data_producers_per_peer: config.max_data_producers_per_peer,
+            data_consumers_per_peer: config.max_data_consumers_per_peer,
         }
     }
 }

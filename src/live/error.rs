@@ -2,7 +2,7 @@
 
 use mediasoup_types::rtp_parameters::MediaKind;
 
-use crate::sfu::api;
+use crate::sfu::{api, data};
 use crate::worker::RequestError;
 
 /// Why a peer can't join.
@@ -117,6 +117,40 @@ pub enum ConsumeError {
     /// The media core said no.
     #[error(transparent)]
     Media(#[from] RequestError<api::ConsumeError>),
+}
+
+/// Why a data producer can't be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProduceDataError {
+    /// Not a transport of this peer that it can send on.
+    #[error(transparent)]
+    NotFound(#[from] NotYours),
+    /// The peer has as many data producers as it may.
+    #[error("too many data producers: the limit is {0} for a peer")]
+    Full(usize),
+    /// The peer or its transport ended meanwhile.
+    #[error("the transport was closed")]
+    Closed,
+    /// The media core said no.
+    #[error(transparent)]
+    Media(#[from] RequestError<data::ProduceDataError>),
+}
+
+/// Why a data consumer can't be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConsumeDataError {
+    /// No such data producer in this room, or not a transport of this peer that it can receive on.
+    #[error(transparent)]
+    NotFound(#[from] NotYours),
+    /// The peer has as many data consumers as it may.
+    #[error("too many data consumers: the limit is {0} for a peer")]
+    Full(usize),
+    /// The peer or its transport ended meanwhile.
+    #[error("the transport was closed")]
+    Closed,
+    /// The media core said no.
+    #[error(transparent)]
+    Media(#[from] RequestError<data::ConsumeDataError>),
 }
 
 /// Why something can't be paused, resumed or closed.

@@ -3,7 +3,7 @@
 use mediasoup_types::rtp_parameters::MediaKind;
 
 use super::registry::PeerInfo;
-use crate::ids::{Bitrate, ConsumerId, PeerId, ProducerId, TransportId};
+use crate::ids::{Bitrate, ConsumerId, DataConsumerId, DataProducerId, PeerId, ProducerId, TransportId};
 use crate::media::codec::Layers;
 use crate::sfu::api::{ConsumerScore, EncodingScore};
 
@@ -34,6 +34,13 @@ pub enum Event {
         producer: ProducerId,
         /// Audio or video.
         kind: MediaKind,
+    },
+    /// A peer publishes one more source of messages.
+    NewDataProducer {
+        /// Who.
+        peer: PeerId,
+        /// What.
+        producer: DataProducerId,
     },
     /// A source ended while its peer stays.
     ProducerClosed {
@@ -99,6 +106,13 @@ pub enum PeerEvent {
     ConsumerPaused(ConsumerId),
     /// A consumer's producer was resumed.
     ConsumerResumed(ConsumerId),
+    /// A data consumer ended because its data producer did.
+    DataConsumerClosed {
+        /// The data consumer.
+        consumer: DataConsumerId,
+        /// Its data producer.
+        producer: DataProducerId,
+    },
     /// A consumer gets other layers now; none if nothing arrives or fits, or it is paused.
     ConsumerLayersChanged {
         /// The consumer.

@@ -6,7 +6,7 @@
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use crate::ids::{ConsumerId, PeerId, ProducerId, RouterId, TransportId};
+use crate::ids::{ConsumerId, DataConsumerId, DataProducerId, PeerId, ProducerId, RouterId, TransportId};
 
 /// Something that belongs to a peer in a room.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -15,6 +15,8 @@ pub(super) enum Thing {
     Transport(TransportId),
     Producer(ProducerId),
     Consumer(ConsumerId),
+    DataProducer(DataProducerId),
+    DataConsumer(DataConsumerId),
 }
 
 /// Where a thing belongs.
@@ -69,5 +71,17 @@ impl From<ProducerId> for Thing {
 impl From<ConsumerId> for Thing {
     fn from(id: ConsumerId) -> Self {
         Self::Consumer(id)
+    }
+}
+
+impl From<DataProducerId> for Thing {
+    fn from(id: DataProducerId) -> Self {
+        Self::DataProducer(id)
+    }
+}
+
+impl From<DataConsumerId> for Thing {
+    fn from(id: DataConsumerId) -> Self {
+        Self::DataConsumer(id)
     }
 }

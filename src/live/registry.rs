@@ -3,6 +3,8 @@
 //! Each change is one call that leaves the registry consistent and returns what the change drags along, for the room
 //! to carry out. An id that is not there is an ordinary answer, because everything here can end at any moment.
 
+mod data;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use tokio::sync::mpsc;
 use super::event::PeerEvent;
 use super::index::{Index, Owner, Thing};
 use crate::ids::{ConsumerId, PeerId, ProducerId, RouterId, TapId, TransportId};
+pub(super) use data::{DataConsumer, DataProducer};
 
 /// Which way a transport carries media, as its peer sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub(super) struct Limits {
     pub(super) transports_per_peer: usize,
     pub(super) producers_per_peer: usize,
     pub(super) consumers_per_peer: usize,
+    pub(super) data_producers_per_peer: usize,
+    pub(super) data_consumers_per_peer: usize,
 }
 
 /// What a peer tells the others about itself.
@@ -98,6 +103,8 @@ struct Peer {
     transports: Vec<Transport>,
     producers: Vec<Producer>,
     consumers: HashMap<ConsumerId, Consumer>,
+    data_producers: Vec<DataProducer>,
+    data_consumers: Vec<DataConsumer>,
 }
 
 #[derive(Debug)]
@@ -177,6 +184,8 @@ impl Registry {
             transports: Vec::new(),
             producers: Vec::new(),
             consumers: HashMap::new(),
+            data_producers: Vec::new(),
+            data_consumers: Vec::new(),
         };
         self.peers.insert(peer, empty);
         Ok(())
@@ -216,6 +225,8 @@ impl Registry {
         self.forget(transports.iter().copied());
         self.forget(removed.producers.iter().map(|producer| producer.id));
         self.forget(removed.consumers.keys().copied());
+        self.forget(removed.data_producers.iter().map(|producer| producer.id));
+        self.forget(removed.data_consumers.iter().map(|consumer| consumer.id));
         self.closed |= self.peers.is_empty() && !self.stays;
         Some(RemovedPeer {
             transports,
@@ -282,6 +293,7 @@ impl Registry {
         self.forget([transport]);
         self.forget(producers.iter().map(|producer| producer.id));
         self.forget(consumers.into_keys());
+        self.forget_data(&name, transport);
         let was_live = ends_hls && self.live.remove(&name);
         Some((name, RemovedTransport { was_connected, producers, ends_hls, was_live }))
     }

@@ -55,9 +55,14 @@ impl Room {
                 let speaker = self.registry().owner(producer);
                 speaker.into_iter().for_each(|peer| self.publish(Event::ActiveSpeaker(peer)));
             }
-            // No room makes data channels.
+            api::Event::DataConsumerClosed(consumer) => {
+                let removed = self.registry().remove_data_consumer(consumer);
+                if let Some((owner, producer)) = removed {
+                    self.tell(Some(owner), PeerEvent::DataConsumerClosed { consumer, producer }).await;
+                }
+            }
+            // Nobody is told: no dialect has words for it.
             api::Event::SctpStateChanged(..)
-            | api::Event::DataConsumerClosed(_)
             | api::Event::DataConsumerPaused(_)
             | api::Event::DataConsumerResumed(_)
             | api::Event::DataConsumerBufferFull(_)

@@ -200,11 +200,12 @@ impl Room {
         peer: &PeerId,
         direction: Direction,
         replaces: bool,
+        options: WebRtcTransportOptions,
     ) -> Result<CreatedTransport, CreateTransportError> {
         if !replaces {
             self.registry().room_for_transport(peer).map_err(transport_refusal)?;
         }
-        let info = self.inner.router.create_webrtc_transport(WebRtcTransportOptions::default()).await?;
+        let info = self.inner.router.create_webrtc_transport(options).await?;
         let added = self.registry().add_transport(peer, direction, info.id, replaces);
         match added {
             Ok(replaced) => {

@@ -199,13 +199,12 @@ impl Rooms {
                 }
                 return;
             }
-            // No room makes data channels.
-            api::Event::SctpStateChanged(..)
-            | api::Event::DataConsumerClosed(_)
-            | api::Event::DataConsumerPaused(_)
-            | api::Event::DataConsumerResumed(_)
-            | api::Event::DataConsumerBufferFull(_)
-            | api::Event::DataConsumerBufferedAmountLow(..) => return,
+            api::Event::SctpStateChanged(id, _) => Thing::from(*id),
+            api::Event::DataConsumerClosed(id)
+            | api::Event::DataConsumerPaused(id)
+            | api::Event::DataConsumerResumed(id)
+            | api::Event::DataConsumerBufferFull(id)
+            | api::Event::DataConsumerBufferedAmountLow(id, _) => Thing::from(*id),
         };
         match self.room_of(&about) {
             Some(room) => room.on_media_event(event).await,

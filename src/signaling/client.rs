@@ -7,7 +7,7 @@ use tokio::sync::{broadcast, mpsc};
 use tracing::error;
 
 use super::refusal::{Code, Refusal};
-use crate::ids::{ConsumerId, PeerId, RoomId};
+use crate::ids::{ConsumerId, DataConsumerId, PeerId, RoomId};
 use crate::live::{Event, JoinError, PeerEvent, Room, Rooms};
 
 /// An event for a client.
@@ -15,8 +15,17 @@ use crate::live::{Event, JoinError, PeerEvent, Room, Rooms};
 pub(super) struct Outgoing {
     pub(super) name: &'static str,
     pub(super) payload: Value,
-    /// The consumer that the client has to acknowledge with this event, if any.
-    pub(super) offers: Option<ConsumerId>,
+    /// What the client has to acknowledge with this event, if anything.
+    pub(super) offers: Option<Offer>,
+}
+
+/// What a client is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// A consumer, which waits to be resumed.
+    Consumer(ConsumerId),
+    /// A data consumer, which runs.
+    DataConsumer(DataConsumerId),
 }
 
 impl Outgoing {

@@ -38,7 +38,9 @@ pub(super) async fn handle(client: &mut Client, event: &str, argument: Value) ->
         incoming::CREATE_TRANSPORT => {
             let wanted: wire::CreateTransport = read(argument)?;
             let direction = if wanted.consumer { Direction::Receive } else { Direction::Send };
-            Ok(to_value(&TransportOptions::from(room.create_transport(&peer, direction, true).await?)))
+            Ok(to_value(&TransportOptions::from(
+                room.create_transport(&peer, direction, true, Default::default()).await?,
+            )))
         }
         incoming::TRANSPORT_CONNECT => {
             let wanted: wire::TransportConnect = read(argument)?;

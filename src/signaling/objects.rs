@@ -4,6 +4,7 @@ use mediasoup_types::data_structures::{
     DtlsParameters, IceCandidate, IceCandidateTcpType, IceCandidateType, IceParameters, Protocol,
 };
 use mediasoup_types::rtp_parameters::{MediaKind, RtpParameters};
+use mediasoup_types::sctp_parameters::SctpParameters;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -20,8 +21,38 @@ pub(super) struct TransportOptions {
     ice_parameters: IceParameters,
     ice_candidates: Vec<Candidate>,
     dtls_parameters: DtlsParameters,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sctp_parameters: Option<SctpOptions>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ice_servers: Vec<IceServer>,
+}
+
+/// The parameters of an SCTP association: clients up to mediasoup-client 3.20 read `OS`, `MIS` and `maxMessageSize`, newer
+/// ones the two sizes.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SctpOptions {
+    port: u16,
+    #[serde(rename = "OS")]
+    os: u16,
+    #[serde(rename = "MIS")]
+    mis: u16,
+    max_message_size: u32,
+    max_send_message_size: u32,
+    max_receive_message_size: u32,
+}
+
+impl From<SctpParameters> for SctpOptions {
+    fn from(made: SctpParameters) -> Self {
+        Self {
+            port: made.port,
+            os: made.os,
+            mis: made.mis,
+            max_message_size: made.max_message_size,
+            max_send_message_size: made.max_send_message_size,
+            max_receive_message_size: made.max_receive_message_size,
+        }
+    }
 }
 
 /// An ICE candidate with its address under both names: old clients read `ip`, new ones `address`.
@@ -46,6 +77,7 @@ impl From<CreatedTransport> for TransportOptions {
             ice_parameters: made.ice_parameters,
             ice_candidates: made.ice_candidates.into_iter().map(Into::into).collect(),
             dtls_parameters: made.dtls_parameters,
+            sctp_parameters: made.sctp_parameters.map(Into::into),
             ice_servers,
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::live;
-use crate::sfu::api;
+use crate::sfu::{api, data};
 use crate::worker::RequestError;
 
 /// The longest error text that a client is sent, in characters: such a text can quote what the client sent.
@@ -152,6 +152,17 @@ refusals! {
             api::ConsumeError::NotFound(_) => Code::NotFound,
             api::ConsumeError::Full(_) => Code::Limit,
             api::ConsumeError::Capabilities(_) => Code::CannotConsume,
+        }),
+    },
+    live::ProduceDataError: |error| match error {
+        live::ProduceDataError::NotFound(_) => Code::NotFound,
+        live::ProduceDataError::Full(_) => Code::Limit,
+        live::ProduceDataError::Closed => Code::Closed,
+        live::ProduceDataError::Media(error) => media(error, |error| match error {
+            data::ProduceDataError::NotFound(_) => Code::NotFound,
+            data::ProduceDataError::NoSctp => Code::NotReady,
+            data::ProduceDataError::Parameters(_) => Code::BadRequest,
+            data::ProduceDataError::NameTooLong | data::ProduceDataError::Full(_) => Code::Limit,
         }),
     },
     live::ControlError: |error| match error {

@@ -113,9 +113,9 @@ async fn carry_out(request: Request, room: &Room, peer: &PeerId) -> Result<Value
                 to_value(&wire::RouterRtpCapabilities { rtp_capabilities })
             }
         }
-        Request::CreateTransport(direction) => {
-            to_value(&TransportOptions::from(room.create_transport(peer, direction, true).await?))
-        }
+        Request::CreateTransport(direction) => to_value(&TransportOptions::from(
+            room.create_transport(peer, direction, true, Default::default()).await?,
+        )),
         Request::ConnectTransport { transport, dtls } => {
             room.connect_transport(peer, transport, dtls).await?;
             json!({ "connected": true })
@@ -177,9 +177,10 @@ pub(super) fn room_event(to: &PeerId, event: &Event) -> Option<Outgoing> {
         Event::ProducerPaused { peer, kind, .. } => change(peer, *kind, true),
         Event::ProducerResumed { peer, kind, .. } => change(peer, *kind, false),
         Event::PeerLeft { peer, .. } => (outgoing::PEER_LEFT, Payload::PeerLeft { peer_id: peer.clone() }),
-        // This dialect knows no names and no speakers.
+        // This dialect knows no names, no data channels and no speakers.
         Event::PeerJoined { .. }
         | Event::PeerRenamed { .. }
+        | Event::NewDataProducer { .. }
         | Event::SpeakingPeers(_)
         | Event::ActiveSpeaker(_) => return None,
     };

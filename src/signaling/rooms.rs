@@ -4,6 +4,7 @@
 //! The server offers each client a consumer of everything that the others publish. An offer is a request to the client,
 //! which sets its end up and acknowledges; then the consumer is resumed, and the publisher is asked for one key frame.
 
+mod data;
 pub(super) mod wire;
 
 use std::collections::{HashMap, VecDeque};
@@ -13,11 +14,13 @@ use serde_json::{Value, json};
 use tracing::debug;
 
 use super::arguments::{self, id, read};
-use super::client::{Client, Outgoing, to_value};
+use super::client::{Client, Offer, Outgoing, to_value};
 use super::objects::{ConsumerOptions, TransportOptions};
 use super::refusal::{Code, Refusal};
 use crate::ids::{ConsumerId, PeerId, ProducerId, RoomId, TransportId};
 use crate::live::{Direction, Event, PeerEvent, PeerInfo, ProducerRef, Room, TransportRef};
+use crate::sfu::api::WebRtcTransportOptions;
+use data::DataState;
 use wire::{Payload, incoming, outgoing};
 
 /// What is remembered of one client.
@@ -29,13 +32,21 @@ pub(super) struct State {
     /// What others publish and it has not been offered yet: at most as much as the room holds.
     wanted: VecDeque<ProducerId>,
     /// What it has been offered, and on which transport.
-    offered: HashMap<ProducerId, (TransportId, ConsumerId)>,
+    offered: HashMap<ProducerId, TransportId>,
+    data: DataState,
 }
 
 impl State {
     /// A client that has connected to this room.
     pub(super) fn new(room_id: RoomId) -> Self {
-        Self { room_id, joined: false, capabilities: None, wanted: VecDeque::new(), offered: HashMap::new() }
+        Self {
+            room_id,
+            joined: false,
+            capabilities: None,
+            wanted: VecDeque::new(),
+            offered: HashMap::new(),
+            data: DataState::default(),
+        }
     }
 
     /// Carries an event out.
@@ -66,6 +77,10 @@ impl State {
                 Ok(to_value(&room.restart_ice(peer, id("transport", &wanted.transport_id)?).await?))
             }
             incoming::PRODUCE => self.produce(&room, peer, read(argument)?).await,
+            incoming::PRODUCE_DATA => {
+                self.check_joined()?;
+                data::produce(&room, peer, argument).await
+            }
             incoming::CLOSE_PRODUCER => {
                 room.close_producer(peer, own_producer(argument)?).await?;
                 done()
@@ -101,6 +116,7 @@ impl State {
         }
         self.joined = true;
         self.capabilities = capabilities;
+        self.data.wants_offers = wanted.sctp_capabilities.is_some();
         self.want_all(room, peer);
         let others = others.into_iter().filter(|(other, _)| other != peer);
         Ok(to_value(&wire::Joined {
@@ -121,7 +137,8 @@ impl State {
             (false, true) => Direction::Receive,
             (false, false) => return Err(Refusal::bad(&"neither producing nor consuming")),
         };
-        let made = room.create_transport(peer, direction, false).await?;
+        let options = WebRtcTransportOptions { enable_sctp: wanted.sctp_capabilities.is_some() };
+        let made = room.create_transport(peer, direction, false, options).await?;
         self.want_all(room, peer);
         Ok(to_value(&TransportOptions::from(made)))
     }
@@ -143,11 +160,14 @@ impl State {
     fn want_all(&mut self, room: &Room, peer: &PeerId) {
         let published = room.producers_of_others(peer).into_iter().map(|producer| producer.id);
         self.wanted = published.filter(|producer| !self.offered.contains_key(producer)).collect();
+        self.data.want_all(room, peer);
     }
 
     /// Offers the client what it has not been offered, once it can take it.
     pub(super) async fn offer_consumers(&mut self, client: &mut Client) {
-        let (Some(capabilities), Ok(room)) = (&self.capabilities, client.room()) else { return };
+        let Ok(room) = client.room() else { return };
+        self.data.offer(client, &room).await;
+        let Some(capabilities) = &self.capabilities else { return };
         while let Some(producer) = self.wanted.pop_front() {
             let Some(transport) = room.newest_transport(&client.peer, Direction::Receive) else {
                 self.wanted.clear(); // all is wanted again when there is one
@@ -157,11 +177,11 @@ impl State {
             match room.consume(&client.peer, on, producer, capabilities.clone()).await {
                 Ok(made) => {
                     let consumer = made.consumer.id;
-                    self.offered.insert(producer, (transport, consumer));
+                    self.offered.insert(producer, transport);
                     let peer_id = made.publisher.clone();
                     let payload = wire::NewConsumer { peer_id, options: ConsumerOptions::from(made) };
                     let offer = Outgoing::new(outgoing::NEW_CONSUMER, &payload);
-                    client.emit(Outgoing { offers: Some(consumer), ..offer });
+                    client.emit(Outgoing { offers: Some(Offer::Consumer(consumer)), ..offer });
                 }
                 Err(error) => debug!(peer = %client.peer, %producer, %error, "not offered"),
             }
@@ -212,6 +232,12 @@ impl State {
                 }
                 return None;
             }
+            Event::NewDataProducer { peer, producer } => {
+                if peer != to {
+                    self.data.want(*producer);
+                }
+                return None;
+            }
             Event::ProducerClosed { producer, .. } => {
                 self.offered.remove(producer);
                 return None;
@@ -233,6 +259,10 @@ impl State {
             PeerEvent::ConsumerClosed { consumer: id, producer } => {
                 self.offered.remove(&producer);
                 consumer(outgoing::CONSUMER_CLOSED, id)
+            }
+            PeerEvent::DataConsumerClosed { consumer: id, producer } => {
+                self.data.forget(producer);
+                (outgoing::DATA_CONSUMER_CLOSED, Payload::DataConsumer { data_consumer_id: id })
             }
             PeerEvent::ConsumerPaused(id) => consumer(outgoing::CONSUMER_PAUSED, id),
             PeerEvent::ConsumerResumed(id) => consumer(outgoing::CONSUMER_RESUMED, id),
@@ -257,7 +287,8 @@ impl State {
                 (outgoing::DOWNLINK_BWE, payload)
             }
             PeerEvent::TransportClosed(transport_id) => {
-                self.offered.retain(|_, (transport, _)| *transport != transport_id);
+                self.offered.retain(|_, transport| *transport != transport_id);
+                self.data.forget_transport(transport_id);
                 (outgoing::TRANSPORT_CLOSED, Payload::Transport { transport_id })
             }
         };
@@ -315,7 +346,7 @@ async fn stats_request(room: &Room, peer: &PeerId, event: &str, argument: Value)
             Ok(to_value(&room.producer_stats(peer, id("producer", &wanted.producer_id)?).await?))
         }
         incoming::GET_CONSUMER_STATS => Ok(to_value(&room.consumer_stats(peer, consumer(argument)?).await?)),
-        unknown => Err(Refusal::unknown(unknown)),
+        _ => data::stats(room, peer, event, argument).await,
     }
 }
 

@@ -40,7 +40,9 @@ impl State {
             incoming::CREATE_PRODUCER_TRANSPORT | incoming::CREATE_CONSUMER_TRANSPORT => {
                 let sends = event == incoming::CREATE_PRODUCER_TRANSPORT;
                 let direction = if sends { Direction::Send } else { Direction::Receive };
-                Ok(to_value(&TransportOptions::from(room.create_transport(peer, direction, true).await?)))
+                Ok(to_value(&TransportOptions::from(
+                    room.create_transport(peer, direction, true, Default::default()).await?,
+                )))
             }
             incoming::CONNECT_PRODUCER_TRANSPORT => connect(&room, peer, Direction::Send, argument).await,
             incoming::CONNECT_CONSUMER_TRANSPORT => connect(&room, peer, Direction::Receive, argument).await,

@@ -13,12 +13,11 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
-use super::client::{Client, Happening, Outgoing};
+use super::client::{Client, Happening, Offer, Outgoing};
 use super::dialect::Dialect;
 use super::inbox::{Inbox, Message};
 use super::refusal::shorten;
 use super::{Config, Counters, arguments};
-use crate::ids::ConsumerId;
 
 /// How often a client that takes nothing is tried to be told that it is disconnected.
 const DISCONNECT_RETRY: Duration = Duration::from_secs(1);
@@ -32,7 +31,7 @@ pub(super) struct Session {
     /// Whether the dialect is decided; else the first telling event decides.
     pinned: bool,
     /// Offered consumers that the client has not acknowledged yet: at most as many as it may have.
-    offers: JoinSet<(ConsumerId, bool)>,
+    offers: JoinSet<(Offer, bool)>,
     counters: Arc<Counters>,
     disconnected: Arc<Notify>,
 }
@@ -87,8 +86,8 @@ impl Session {
                 },
                 happening = self.client.happening() => self.tell(&happening),
                 Some(offered) = self.offers.join_next() => {
-                    if let Ok((consumer, taken)) = offered {
-                        self.offered(consumer, taken).await;
+                    if let Ok((offer, taken)) = offered {
+                        self.offered(offer, taken).await;
                     }
                     Ok(())
                 }
@@ -149,17 +148,18 @@ impl Session {
     }
 
     /// The client answered an offer, or did not: what it does not take is closed again.
-    async fn offered(&mut self, consumer: ConsumerId, taken: bool) {
+    async fn offered(&mut self, offer: Offer, taken: bool) {
         let Ok(room) = self.client.room() else { return };
         let peer = &self.client.peer;
-        let done = if taken {
-            room.set_consumer_paused(peer, consumer, false).await
-        } else {
-            debug!(%peer, %consumer, "the client does not take the consumer");
-            room.close_consumer(peer, consumer).await
+        let done = match (offer, taken) {
+            (Offer::Consumer(id), true) => room.set_consumer_paused(peer, id, false).await,
+            (Offer::Consumer(id), false) => room.close_consumer(peer, id).await,
+            (Offer::DataConsumer(_), true) => Ok(()),
+            (Offer::DataConsumer(id), false) => room.close_data_consumer(peer, id).await,
         };
+        debug!(%peer, ?offer, taken, "the client has answered an offer");
         if let Err(error) = done {
-            debug!(%peer, %consumer, %error, "an offered consumer ended meanwhile");
+            debug!(%peer, ?offer, %error, "what was offered ended meanwhile");
         }
     }
 
@@ -172,12 +172,12 @@ impl Session {
     }
 
     fn emit(&mut self, event: Outgoing) -> Result<(), End> {
-        let Some(consumer) = event.offers else {
+        let Some(offer) = event.offers else {
             return self.sent(self.socket.emit(event.name, &event.payload));
         };
         match self.socket.emit_with_ack::<_, Value>(event.name, &event.payload) {
             Ok(answer) => {
-                self.offers.spawn(async move { (consumer, is_taken(answer).await) });
+                self.offers.spawn(async move { (offer, is_taken(answer).await) });
                 Ok(())
             }
             Err(error) => self.sent(Err(error)),

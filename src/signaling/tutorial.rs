@@ -44,7 +44,7 @@ pub(super) async fn handle(client: &mut Client, event: &str, argument: Value) ->
             let wanted: wire::CreateWebRtcTransport = read(argument)?;
             let (direction, replaces) =
                 if wanted.consumer { (Direction::Receive, false) } else { (Direction::Send, true) };
-            let made = room.create_transport(peer, direction, replaces).await?;
+            let made = room.create_transport(peer, direction, replaces, Default::default()).await?;
             Ok(to_value(&Params { params: TransportOptions::from(made) }))
         }
         incoming::TRANSPORT_CONNECT => {

@@ -41,7 +41,9 @@ pub(super) async fn handle(client: &mut Client, event: &str, argument: Value) ->
         }
         incoming::CREATE_WEBRTC_TRANSPORT => {
             // What it is for shows when it is used.
-            Ok(to_value(&TransportOptions::from(room.create_transport(peer, Direction::Both, false).await?)))
+            Ok(to_value(&TransportOptions::from(
+                room.create_transport(peer, Direction::Both, false, Default::default()).await?,
+            )))
         }
         incoming::CONNECT_TRANSPORT => {
             let wanted: wire::ConnectTransport = read(argument)?;

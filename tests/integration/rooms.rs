@@ -1,6 +1,7 @@
 //! Rooms and dialects: who hears and reaches whom, and what rooms hold no more of.
 
 use anyhow::{Context, Result};
+use mediasoup_types::sctp_parameters::SctpStreamParameters;
 use serde_json::{Value, json};
 
 use crate::support::member::{Member, enter};
@@ -90,6 +91,50 @@ async fn everyone_gets_the_figures_of_what_is_theirs() -> Result<()> {
     }
     let foreign = json!({"consumerId": consumer.id});
     assert_eq!(code(&anna.socket, "getConsumerStats", foreign).await?, "not-found");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_reach_those_who_are_offered_them() -> Result<()> {
+    let server = Server::start().await?;
+    let anna = Member::join_with(server.address, "red", "Anna", true).await?;
+    let ben = Member::join_with(server.address, "red", "Ben", true).await?;
+    let deaf = Member::join(server.address, "red", "Carl").await?;
+    for member in [&anna, &ben] {
+        member.transport.seen.wait("SCTP", |seen| seen.has_data_channels.then_some(())).await?;
+    }
+    let ordered = |stream: u16| SctpStreamParameters::new_ordered(stream);
+    anna.transport.open_channel(ordered(3)).await?;
+    let request = json!({
+        "transportId": anna.transport_id, "sctpStreamParameters": ordered(3), "label": "chat",
+        "protocol": "", "appData": {"what": "chat"},
+    });
+    let made = anna.socket.request("produceData", request).await?;
+    let producer = json!({"dataProducerId": made.get("id")});
+    let offer = ben.socket.wait("newDataConsumer", |_| true).await?;
+    assert_eq!((offer.get("peerId"), offer.get("label")), (Some(&json!(anna.id())), Some(&json!("chat"))));
+    let parameters: SctpStreamParameters =
+        serde_json::from_value(offer.get("sctpStreamParameters").context("a stream")?.clone())?;
+    ben.transport.open_channel(parameters).await?;
+    anna.transport.send_text(3, "hello".into()).await?;
+    let stream = parameters.stream_id;
+    let heard =
+        ben.transport.seen.wait("a text", |seen| seen.messages.get(&stream)?.first().cloned()).await?;
+    assert_eq!(heard.1, b"hello");
+    let consumer = json!({"dataConsumerId": offer.get("id")});
+    let sent = ben.socket.request("getDataConsumerStats", consumer.clone()).await?;
+    assert_eq!(sent.pointer("/0/messagesSent"), Some(&json!(1)), "{sent}");
+    let received = anna.socket.request("getDataProducerStats", producer.clone()).await?;
+    assert_eq!(received.pointer("/0/bytesReceived"), Some(&json!(5)), "{received}");
+    assert_eq!(code(&ben.socket, "getDataProducerStats", producer).await?, "not-found");
+    assert_eq!(code(&anna.socket, "getDataConsumerStats", consumer.clone()).await?, "not-found");
+    let on_none = json!({
+        "transportId": deaf.transport_id, "sctpStreamParameters": {"streamId": 1}, "label": "x",
+    });
+    assert_eq!(code(&deaf.socket, "produceData", on_none).await?, "not-ready");
+    anna.socket.vanish();
+    ben.socket.wait("dataConsumerClosed", |event| *event == consumer).await?;
+    assert_eq!(deaf.socket.events("newDataConsumer"), Vec::<Value>::new());
     Ok(())
 }
 

@@ -30,17 +30,23 @@ pub(crate) async fn enter(server: SocketAddr, room: &str) -> Result<SocketIo> {
 impl Member {
     /// Connects, makes a transport and joins under a name.
     pub(crate) async fn join(server: SocketAddr, room: &str, name: &str) -> Result<Self> {
+        Self::join_with(server, room, name, false).await
+    }
+
+    /// Like [`Self::join`], perhaps with data channels.
+    pub(crate) async fn join_with(server: SocketAddr, room: &str, name: &str, data: bool) -> Result<Self> {
+        let sctp = if data { json!({"numStreams": {"OS": 1024, "MIS": 1024}}) } else { Value::Null };
         let socket = enter(server, room).await?;
         let capabilities = socket.request("getRouterRtpCapabilities", Value::Null).await?;
-        let made = socket.request("createWebRtcTransport", json!({})).await?;
-        let prepared = Prepared::new(&made, Behaviour::default()).await?;
+        let made = socket.request("createWebRtcTransport", json!({"sctpCapabilities": sctp})).await?;
+        let prepared =
+            Prepared::new(&made, Behaviour { data_channels: data, ..Behaviour::default() }).await?;
         let transport_id = prepared.id().to_owned();
         let dtls = prepared.dtls_parameters();
         let connect = json!({"transportId": transport_id, "dtlsParameters": dtls});
         socket.request("connectWebRtcTransport", connect).await?;
         let transport = Arc::new(prepared.begin());
-        let join =
-            json!({"displayName": name, "device": {"name": "simulated"}, "rtpCapabilities": capabilities});
+        let join = json!({"displayName": name, "device": {"name": "simulated"}, "rtpCapabilities": capabilities, "sctpCapabilities": sctp});
         let joined = socket.request("join", join).await?;
         transport.connected().await?;
         Ok(Self { socket, joined, transport, transport_id })

@@ -1,7 +1,14 @@
 use super::*;
+use crate::ids::{DataConsumerId, DataProducerId};
 
-const LIMITS: Limits =
-    Limits { peers: 2, transports_per_peer: 2, producers_per_peer: 3, consumers_per_peer: 2 };
+const LIMITS: Limits = Limits {
+    peers: 2,
+    transports_per_peer: 2,
+    producers_per_peer: 3,
+    consumers_per_peer: 2,
+    data_producers_per_peer: 1,
+    data_consumers_per_peer: 1,
+};
 
 fn peer(name: &str) -> PeerId {
     name.parse().unwrap()
@@ -314,4 +321,35 @@ fn what_a_peer_tells_about_itself_is_kept_until_it_tells_something_else() {
     assert_eq!(registry.set_info(&peer("a"), named("Annie")), Ok(Some(named("Anna"))));
     assert_eq!(registry.infos(), [(peer("a"), named("Annie"))]);
     assert_eq!(registry.set_info(&peer("z"), named("Zoe")), Err(Refusal::Gone));
+}
+
+#[test]
+fn data_channels_end_with_their_transport_and_are_as_many_as_they_may() {
+    let Story { mut registry, send, receive, .. } = story();
+    let producer = |transport| DataProducer {
+        id: DataProducerId::random(),
+        transport,
+        app_data: serde_json::Value::Null,
+    };
+    let first = producer(send);
+    let id = first.id;
+    assert_eq!(registry.add_data_producer(&peer("a"), first), Ok(()));
+    assert_eq!(registry.add_data_producer(&peer("a"), producer(send)), Err(Refusal::Full(1)));
+    assert_eq!(registry.add_data_producer(&peer("b"), producer(send)), Err(Refusal::Gone));
+    assert_eq!(registry.data_producers_of_others(&peer("b")), [id]);
+    assert_eq!(registry.data_producers_of_others(&peer("a")), []);
+    let consumer = DataConsumerId::random();
+    let entry = |id| DataConsumer { id, transport: receive, producer: first_id(&registry) };
+    let (one, more) = (entry(consumer), entry(DataConsumerId::random()));
+    assert_eq!(registry.add_data_consumer(&peer("b"), one), Ok(()));
+    assert_eq!(registry.add_data_consumer(&peer("b"), more), Err(Refusal::Full(1)));
+    assert_eq!(registry.owner(consumer), Some(peer("b")));
+    registry.remove_transport(receive);
+    assert_eq!((registry.owner(consumer), registry.remove_data_consumer(consumer)), (None, None));
+    registry.remove_peer(&peer("a"));
+    assert_eq!(registry.owner(id), None);
+}
+
+fn first_id(registry: &Registry) -> DataProducerId {
+    registry.data_producers_of_others(&peer("b"))[0]
 }

@@ -6,10 +6,11 @@
 use std::num::NonZeroU8;
 
 use mediasoup_types::rtp_parameters::MediaKind;
+use mediasoup_types::sctp_parameters::SctpStreamParameters;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ids::{ConsumerId, PeerId, ProducerId, TransportId};
+use crate::ids::{ConsumerId, DataConsumerId, DataProducerId, PeerId, ProducerId, TransportId};
 use crate::live;
 use crate::sfu::api::{ConsumerScore, EncodingScore};
 use crate::signaling::objects::ConsumerOptions;
@@ -31,6 +32,9 @@ pub(in crate::signaling) mod incoming {
     pub(in crate::signaling) const SET_CONSUMER_PREFERRED_LAYERS: &str = "setConsumerPreferredLayers";
     pub(in crate::signaling) const SET_CONSUMER_PRIORITY: &str = "setConsumerPriority";
     pub(in crate::signaling) const REQUEST_CONSUMER_KEY_FRAME: &str = "requestConsumerKeyFrame";
+    pub(in crate::signaling) const PRODUCE_DATA: &str = "produceData";
+    pub(in crate::signaling) const GET_DATA_PRODUCER_STATS: &str = "getDataProducerStats";
+    pub(in crate::signaling) const GET_DATA_CONSUMER_STATS: &str = "getDataConsumerStats";
     pub(in crate::signaling) const GET_TRANSPORT_STATS: &str = "getTransportStats";
     pub(in crate::signaling) const GET_PRODUCER_STATS: &str = "getProducerStats";
     pub(in crate::signaling) const GET_CONSUMER_STATS: &str = "getConsumerStats";
@@ -40,6 +44,8 @@ pub(in crate::signaling) mod incoming {
 /// What the server sends.
 pub(in crate::signaling) mod outgoing {
     pub(in crate::signaling) const NEW_CONSUMER: &str = "newConsumer";
+    pub(in crate::signaling) const NEW_DATA_CONSUMER: &str = "newDataConsumer";
+    pub(in crate::signaling) const DATA_CONSUMER_CLOSED: &str = "dataConsumerClosed";
     pub(in crate::signaling) const NEW_PEER: &str = "newPeer";
     pub(in crate::signaling) const PEER_CLOSED: &str = "peerClosed";
     pub(in crate::signaling) const PEER_DISPLAY_NAME_CHANGED: &str = "peerDisplayNameChanged";
@@ -71,6 +77,8 @@ pub(in crate::signaling) struct Join {
     pub(in crate::signaling) device: Value,
     /// Without them, the client is offered no consumers.
     pub(in crate::signaling) rtp_capabilities: Option<Value>,
+    /// Without them, the client is offered no data consumers. What is in them is not used.
+    pub(in crate::signaling) sctp_capabilities: Option<Value>,
 }
 
 /// `createWebRtcTransport`; what is not said is taken to be wanted.
@@ -79,6 +87,8 @@ pub(in crate::signaling) struct Join {
 pub(in crate::signaling) struct CreateWebRtcTransport {
     pub(in crate::signaling) producing: Option<bool>,
     pub(in crate::signaling) consuming: Option<bool>,
+    /// With them, the transport carries data channels. What is in them is not used.
+    pub(in crate::signaling) sctp_capabilities: Option<Value>,
 }
 
 /// `connectWebRtcTransport`.
@@ -105,6 +115,44 @@ pub(in crate::signaling) struct Produce {
     pub(in crate::signaling) rtp_parameters: Value,
     #[serde(default)]
     pub(in crate::signaling) app_data: Value,
+}
+
+/// `produceData`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct ProduceData {
+    pub(in crate::signaling) transport_id: String,
+    pub(in crate::signaling) sctp_stream_parameters: StreamParameters,
+    #[serde(default)]
+    pub(in crate::signaling) label: String,
+    #[serde(default)]
+    pub(in crate::signaling) protocol: String,
+    #[serde(default)]
+    pub(in crate::signaling) app_data: Value,
+}
+
+/// The SCTP stream of a data producer, as its client opened it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct StreamParameters {
+    pub(in crate::signaling) stream_id: u16,
+    pub(in crate::signaling) ordered: Option<bool>,
+    pub(in crate::signaling) max_packet_life_time: Option<u16>,
+    pub(in crate::signaling) max_retransmits: Option<u16>,
+}
+
+/// `getDataProducerStats`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct DataProducerRef {
+    pub(in crate::signaling) data_producer_id: String,
+}
+
+/// `getDataConsumerStats`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct DataConsumerRef {
+    pub(in crate::signaling) data_consumer_id: String,
 }
 
 /// `closeProducer`, `pauseProducer`, `resumeProducer` and `getProducerStats`.
@@ -181,6 +229,33 @@ pub(in crate::signaling) struct NewConsumer {
     pub(in crate::signaling) options: ConsumerOptions,
 }
 
+/// The answer to `produceData`.
+#[derive(Debug, Serialize)]
+pub(in crate::signaling) struct ProducedData {
+    pub(in crate::signaling) id: DataProducerId,
+}
+
+/// `newDataConsumer`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct NewDataConsumer {
+    pub(in crate::signaling) peer_id: PeerId,
+    pub(in crate::signaling) id: DataConsumerId,
+    pub(in crate::signaling) data_producer_id: DataProducerId,
+    pub(in crate::signaling) sctp_stream_parameters: Option<SctpStreamParameters>,
+    pub(in crate::signaling) label: String,
+    pub(in crate::signaling) protocol: String,
+    pub(in crate::signaling) app_data: Value,
+}
+
+/// The answer to `getDataProducerStats` and `getDataConsumerStats`, in a list.
+#[derive(Debug, Serialize)]
+pub(in crate::signaling) struct DataStats<T> {
+    pub(in crate::signaling) r#type: &'static str,
+    #[serde(flatten)]
+    pub(in crate::signaling) figures: T,
+}
+
 /// What goes with the other events from the server.
 #[derive(Debug, Serialize)]
 #[serde(untagged, rename_all_fields = "camelCase")]
@@ -188,6 +263,7 @@ pub(in crate::signaling) enum Payload {
     Peer { peer_id: PeerId },
     DisplayName { peer_id: PeerId, display_name: Option<String>, old_display_name: Option<String> },
     Consumer { consumer_id: ConsumerId },
+    DataConsumer { data_consumer_id: DataConsumerId },
     Transport { transport_id: TransportId },
     Layers { consumer_id: ConsumerId, spatial_layer: Option<u8>, temporal_layer: Option<u8> },
     ConsumerScore { consumer_id: ConsumerId, score: ConsumerScore },
