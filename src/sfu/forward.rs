@@ -4,7 +4,6 @@
 use std::time::Instant;
 
 use super::{Transmit, Worker, post};
-use crate::media::codec::Layers;
 use crate::media::rtcp;
 use crate::sfu::api::{TapOutput, TapPacket};
 use crate::sfu::consumer::Stamp;
@@ -136,7 +135,7 @@ impl Worker {
                 let stream = pending.stream;
                 let clock = |stream: usize| producer.streams.get(stream).and_then(|stream| stream.clock);
                 let before = tap.rewriter.current_stream();
-                let target = Target { stream: producer.best_stream, layers: Layers::ALL };
+                let target = Target { stream: producer.best_stream, layers: producer.all_layers() };
                 if let Some(placed) = tap.rewriter.place(target, stream, packet, clock) {
                     if let Some(clock) = clock(stream).filter(|_| before != Some(stream)) {
                         let rtp = clock.rtp.wrapping_add(tap.rewriter.timestamp_offset());

@@ -13,6 +13,8 @@ use crate::sfu::rewrite::Target;
 pub struct Offer {
     /// Whether the spatial layers are streams of their own (simulcast) or inside one stream.
     pub is_simulcast: bool,
+    /// Whether the spatial layers inside the stream stand alone between key frames (K-SVC): a viewer gets its own only.
+    pub is_k_svc: bool,
     /// How many spatial layers there are.
     pub spatial_layers: u8,
     /// How many temporal layers there are.
@@ -55,7 +57,8 @@ impl Offer {
         }
     }
 
-    /// What the rewriter has to pass on for a viewer of these layers. The highest ones stand for all that may come.
+    /// What the rewriter has to pass on for a viewer of these layers. The highest ones stand for all that may come,
+    /// but for layers that stand alone: there is no viewer of a layer above the highest.
     #[must_use]
     pub fn target(&self, layers: Layers) -> Target {
         let highest = self.highest();
@@ -65,7 +68,8 @@ impl Offer {
             let inside = Layers { spatial: Layers::ALL.spatial, temporal };
             return Target { stream: usize::from(layers.spatial), layers: inside };
         }
-        let spatial = if layers.spatial >= highest.spatial { Layers::ALL.spatial } else { layers.spatial };
+        let is_open = !self.is_k_svc && layers.spatial >= highest.spatial;
+        let spatial = if is_open { Layers::ALL.spatial } else { layers.spatial.min(highest.spatial) };
         Target { stream: 0, layers: Layers { spatial, temporal } }
     }
 
@@ -179,7 +183,7 @@ mod tests {
     use super::*;
 
     const SIMULCAST: Offer =
-        Offer { is_simulcast: true, spatial_layers: 3, temporal_layers: 3, arriving: 0b111 };
+        Offer { is_simulcast: true, is_k_svc: false, spatial_layers: 3, temporal_layers: 3, arriving: 0b111 };
 
     fn layers(spatial: u8, temporal: u8) -> Layers {
         Layers { spatial, temporal }
@@ -221,5 +225,8 @@ mod tests {
         assert_eq!(svc.target(layers(1, 0)), Target { stream: 0, layers: layers(1, 0) });
         assert_eq!(svc.target(layers(2, 2)).layers, Layers::ALL);
         assert_eq!(svc.layers(svc.target(layers(2, 1))), layers(2, 1));
+        let k_svc = Offer { is_k_svc: true, ..svc };
+        assert_eq!(k_svc.target(layers(2, 2)).layers, layers(2, Layers::ALL.temporal));
+        assert_eq!(k_svc.target(Layers::ALL).layers, layers(2, Layers::ALL.temporal));
     }
 }

@@ -377,6 +377,13 @@ impl Producer {
         }
     }
 
+    /// What someone gets who wants everything of a stream.
+    #[must_use]
+    pub fn all_layers(&self) -> Layers {
+        let highest = self.layer_count.0.saturating_sub(1);
+        Layers { spatial: if self.is_k_svc { highest } else { Layers::ALL.spatial }, ..Layers::ALL }
+    }
+
     /// What viewers can choose from at the moment.
     #[must_use]
     pub fn offer(&self, now: Instant) -> Offer {
@@ -388,7 +395,13 @@ impl Producer {
             self.streams.first().map_or(0, |stream| stream.arriving(now))
         };
         let spatial_layers = if is_simulcast { self.streams.len() as u8 } else { self.layer_count.0 };
-        Offer { is_simulcast, spatial_layers, temporal_layers: self.layer_count.1, arriving }
+        Offer {
+            is_simulcast,
+            is_k_svc: self.is_k_svc,
+            spatial_layers,
+            temporal_layers: self.layer_count.1,
+            arriving,
+        }
     }
 
     /// The layers that arrive, from the cheapest to the best, and what each takes: measured over the last second,

@@ -121,6 +121,9 @@ impl Structure {
     fn read_layers(&mut self, bits: &mut Bits<'_>) -> Option<()> {
         let mut layers = Layers::default();
         loop {
+            if layers.spatial >= MAX_SPATIAL_LAYERS || layers.temporal >= MAX_TEMPORAL_LAYERS {
+                return None;
+            }
             self.templates.get_mut(self.template_count)?.layers = layers;
             self.template_count += 1;
             match bits.take(2)? {
