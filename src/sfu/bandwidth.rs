@@ -3,13 +3,15 @@
 //!
 //! Towards weir, a browser estimates its path from the feedback of [`incoming`]. Towards a viewer, [`outgoing`] keeps
 //! what was [`sent`], learns what became of it, and lets the [`estimator`] judge by the [`trend`] of the delay, by
-//! loss and by [`probe`]s.
+//! loss and by [`probe`]s; [`allocate`] decides which layers the consumers get of it.
 
+pub mod allocate;
 pub mod arrivals;
 pub mod estimator;
 pub mod incoming;
 pub mod outgoing;
 pub mod probe;
+pub mod resent;
 pub mod sent;
 pub mod trend;
 mod work;

@@ -11,6 +11,7 @@ use crate::ids::{ConsumerId, TapId};
 use crate::media::codec::{Layers, Renumbering};
 use crate::media::rtcp::SenderInfo;
 use crate::media::rtp::FIXED_HEADER_LEN;
+use crate::sfu::bandwidth::resent::Resent;
 use crate::sfu::cache::CachedPacket;
 use crate::sfu::layers::{Choice, Offer};
 use crate::sfu::rewrite::{ClockSample, Placed, Rewriter, Target};
@@ -21,8 +22,6 @@ use crate::sfu::stats::{Heard, Meter};
 pub const MAX_HEADER_LEN: usize = FIXED_HEADER_LEN + 4 + 24;
 /// Characters of a MID that weir gives out.
 const MAX_MID_LEN: usize = 6;
-/// Bytes of a packet that is padding alone: what the padding count can say (RFC 3550 section 5.1).
-const PADDING_LEN: u8 = 255;
 /// The P bit of the first header byte.
 const PADDING_BIT: u8 = 0x20;
 /// Profile value of the one-byte extension form (RFC 8285 section 4.2).
@@ -108,6 +107,8 @@ pub struct Consumer {
     pub sent_bytes: Meter,
     /// What its client said about its reception.
     pub heard: Heard,
+    /// What was sent again.
+    pub resent: Resent,
     payload_type: u8,
     extensions: Extensions,
     mid: [u8; MAX_MID_LEN],
@@ -154,6 +155,7 @@ impl Consumer {
             sent: Sent::default(),
             sent_bytes: Meter::default(),
             heard: Heard::default(),
+            resent: Resent::default(),
             payload_type: codec.payload_type(),
             extensions: extensions(parameters),
             mid,
@@ -244,10 +246,15 @@ impl Consumer {
         (ssrc, sequence, header_len)
     }
 
-    /// Appends a packet of padding alone on the retransmission stream, as probes are made of; None if there is no
-    /// such stream, or nothing was sent yet that it could belong to. What is returned is as above.
-    pub fn write_padding(&mut self, out: &mut Vec<u8>, stamp: Stamp) -> Option<(u32, u64, usize)> {
-        let (timestamp, _) = self.sent.last?;
+    /// Appends a packet of `len` bytes of padding alone on the retransmission stream, as probes are made of; None if there is no
+    /// such stream. What is returned is as above.
+    pub fn write_padding(
+        &mut self,
+        out: &mut Vec<u8>,
+        stamp: Stamp,
+        len: NonZeroU8,
+    ) -> Option<(u32, u64, usize)> {
+        let timestamp = self.sent.last.map_or(0, |(timestamp, _)| timestamp);
         let rtx = self.rtx.as_mut()?;
         rtx.sequence += 1;
         let (ssrc, payload_type, sequence) = (rtx.ssrc, rtx.payload_type, rtx.sequence);
@@ -260,8 +267,8 @@ impl Consumer {
             is_filler: true,
         };
         let header_len = self.write_header(out, payload_type, ssrc, placed, None, stamp);
-        out.extend(std::iter::repeat_n(0, usize::from(PADDING_LEN) - 1));
-        out.push(PADDING_LEN);
+        out.extend(std::iter::repeat_n(0, usize::from(len.get()) - 1));
+        out.push(len.get());
         if let Some(first) = out.get_mut(start) {
             *first |= PADDING_BIT;
         }
@@ -278,7 +285,7 @@ impl Consumer {
     /// Whether [`Self::write_padding`] can write something.
     #[must_use]
     pub fn can_pad(&self) -> bool {
-        !self.paused && self.rtx.is_some() && self.sent.last.is_some() && self.wants_wide_sequence()
+        !self.paused && self.rtx.is_some() && self.wants_wide_sequence()
     }
 
     fn write_header(

@@ -156,6 +156,8 @@ impl Worker {
         let Some(producer) = self.producers.get(consumer.producer) else { return };
         let sending = self.transports.get_mut(consumer.transport).and_then(|transport| transport.sending());
         let Some((srtp, tuple, outgoing)) = sending else { return };
+        let round_trip = outgoing.as_ref().and_then(|outgoing| outgoing.estimator().round_trip());
+        let is_judged = outgoing.is_some();
         let mut outgoing = outgoing.filter(|_| consumer.wants_wide_sequence());
         let mut sent_bytes = 0;
         for sequence in missing {
@@ -164,6 +166,12 @@ impl Worker {
             let Some(packet) = stream.and_then(|stream| stream.cache.get_recent(now, origin.sequence)) else {
                 continue;
             };
+            // A viewer that tells nothing of its path is taken at its word.
+            let len = packet.payload.len();
+            let has_room = outgoing.as_mut().is_none_or(|outgoing| outgoing.has_room_to_resend(now, len));
+            if is_judged && !(has_room && consumer.resent.may_resend(now, sequence, round_trip)) {
+                continue;
+            }
             let placed = origin.place(packet);
             let mut datagram = Vec::with_capacity(packet.payload.len() + 64);
             let wide_sequence = outgoing.as_ref().map_or(0, |outgoing| outgoing.next_sequence());

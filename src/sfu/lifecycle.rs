@@ -209,6 +209,7 @@ impl Worker {
         producer.consumers.push(key);
         transport.consumers.push(key);
         self.consumer_keys.insert(id, key);
+        self.distribute(now, transport_key);
         self.pursue_layers(now, key);
         Ok(info)
     }
@@ -225,8 +226,10 @@ impl Worker {
     ) -> Result<(), NotFound> {
         for key in self.members(id)? {
             let Some(consumer) = self.consumers.get_mut(key) else { continue };
+            let transport = consumer.transport;
             if std::mem::replace(&mut consumer.paused, paused) != paused {
                 self.stop_layers(now, key);
+                self.distribute(now, transport);
                 self.pursue_layers(now, key);
             }
         }

@@ -130,8 +130,13 @@ impl Transport {
     #[inline]
     pub fn sending(&mut self) -> Option<(&mut Sender, Tuple, Option<&mut Outgoing>)> {
         let tuple = self.path?;
-        let outgoing = self.bandwidth.outgoing.as_deref_mut();
+        let outgoing = self.bandwidth.outgoing.as_deref_mut().filter(|outgoing| outgoing.hears_of_packets());
         self.srtp.as_mut().map(|(sender, _)| (sender, tuple, outgoing))
+    }
+
+    /// What is known of the path to the peer, once there are consumers.
+    pub fn outgoing(&mut self) -> Option<&mut Outgoing> {
+        self.bandwidth.outgoing.as_deref_mut()
     }
 
     /// Forgets the routes to a producer that is gone.

@@ -31,7 +31,7 @@ use super::listen;
 use super::ports::{PortRange, Ports};
 use super::sockets::{REQUESTS, Sockets};
 use super::thread::{MAX_REQUESTS, Request, Turn, WorkerThread};
-use crate::ids::{ConsumerId, ProducerId, RouterId, TapId, TransportId};
+use crate::ids::{Bitrate, ConsumerId, ProducerId, RouterId, TapId, TransportId};
 use crate::media::codec::Layers;
 use crate::sfu::api::{
     ConnectTransportError, ConsumeError, ConsumerInfo, ConsumerScore, CreateRouterError,
@@ -440,6 +440,42 @@ impl RouterHandle {
             .worker
             .call(move |turn| turn.core.set_consumer_preferred_layers(turn.now, consumer, spatial, temporal));
         set.await
+    }
+
+    /// Limits what a transport's peer sends, as far as it heeds REMB; none ends the limit.
+    ///
+    /// # Errors
+    /// Fails if there is no such transport.
+    pub async fn set_max_incoming_bitrate(
+        &self,
+        transport: TransportId,
+        limit: Option<Bitrate>,
+    ) -> Result<(), RequestError<NotFound>> {
+        self.worker.call(move |turn| turn.core.set_max_incoming_bitrate(turn.now, transport, limit)).await
+    }
+
+    /// Bounds from above what a transport's path to its peer is thought to take.
+    ///
+    /// # Errors
+    /// Fails if there is no such transport.
+    pub async fn set_max_outgoing_bitrate(
+        &self,
+        transport: TransportId,
+        limit: Option<Bitrate>,
+    ) -> Result<(), RequestError<NotFound>> {
+        self.worker.call(move |turn| turn.core.set_max_outgoing_bitrate(turn.now, transport, limit)).await
+    }
+
+    /// Bounds from below what a transport's path to its peer is thought to take.
+    ///
+    /// # Errors
+    /// Fails if there is no such transport.
+    pub async fn set_min_outgoing_bitrate(
+        &self,
+        transport: TransportId,
+        limit: Option<Bitrate>,
+    ) -> Result<(), RequestError<NotFound>> {
+        self.worker.call(move |turn| turn.core.set_min_outgoing_bitrate(turn.now, transport, limit)).await
     }
 
     /// Sets a consumer's share of its transport's bandwidth compared with others.

@@ -12,6 +12,7 @@ mod paths;
 mod peer;
 mod pipe;
 mod plain;
+mod plot;
 mod sctp_peer;
 mod speakers;
 mod stats;

@@ -46,6 +46,10 @@ impl Link {
         self.free_at = now + Duration::from_secs_f64(waiting / self.capacity).min(self.limit);
     }
 
+    pub(crate) fn kbps(&self) -> f64 {
+        self.capacity / 1000.0
+    }
+
     /// When a datagram has passed, if it fits.
     fn pass(&mut self, now: Instant, len: usize) -> Option<Instant> {
         let wait = self.free_at.saturating_duration_since(now);

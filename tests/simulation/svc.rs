@@ -198,5 +198,5 @@ fn layers_that_build_on_each_other_are_switched_under_loss() {
 
 #[test]
 fn layers_that_stand_alone_are_switched_under_loss() {
-    switch_under_loss(51, "L3T2_KEY");
+    switch_under_loss(81, "L3T2_KEY");
 }

@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mediasoup_types::data_structures::DtlsRole;
-use mediasoup_types::rtp_parameters::{MediaKind, RtpCapabilities};
+use mediasoup_types::rtp_parameters::{
+    MediaKind, RtcpFeedback, RtpCapabilities, RtpCodecCapability, RtpHeaderExtensionUri,
+};
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile as Profile;
 use serde_json::json;
 use weir::ids::{RouterId, TransportId};
@@ -16,7 +18,7 @@ use weir::sfu::plain_transport::OwnPort;
 use weir::sfu::{Config, SocketId, Transmit, Tuple, Worker};
 
 use crate::network::Network;
-use crate::peer::{Peer, RTX, VP8, WIDE_SEQUENCE};
+use crate::peer::{OPUS, Peer, RTX, VP8, WIDE_SEQUENCE};
 
 pub(crate) const TRANSPORT: WebRtcTransportOptions = WebRtcTransportOptions { enable_sctp: true };
 pub(crate) const CONSENT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -34,6 +36,8 @@ pub(crate) struct World {
     pub(crate) largest_batch: usize,
     /// UDP ports of plain and pipe transports.
     pub(crate) own_ports: Vec<OwnPort>,
+    /// Whether viewers tell of their paths, so that what they get depends on it.
+    pub(crate) viewers_report: bool,
     pub(crate) capabilities: RtpCapabilities,
     server: SocketAddr,
 }
@@ -76,6 +80,7 @@ impl World {
             tapped: Vec::new(),
             largest_batch: 0,
             own_ports: Vec::new(),
+            viewers_report: false,
             capabilities: ortc::parse_rtp_capabilities(&capabilities).unwrap(),
             server,
         }
@@ -138,6 +143,17 @@ impl World {
         self.core.produce(self.now, transport, MediaKind::Video, &parameters, false).unwrap()
     }
 
+    /// An Opus producer.
+    pub(crate) fn produce_audio(&mut self, transport: TransportId, ssrc: u32) -> ProducerInfo {
+        let parameters = json!({
+            "codecs": [{"mimeType": "audio/opus", "payloadType": OPUS, "clockRate": 48000, "channels": 2}],
+            "encodings": [{"ssrc": ssrc}],
+            "rtcp": {"cname": "peer"},
+        });
+        let parameters = ortc::parse_rtp_parameters(&parameters).unwrap();
+        self.core.produce(self.now, transport, MediaKind::Audio, &parameters, false).unwrap()
+    }
+
     /// A paused consumer; the peer knows its streams. The SSRC of the media is returned with it.
     pub(crate) fn consume(
         &mut self,
@@ -145,10 +161,23 @@ impl World {
         transport: TransportId,
         producer: &ProducerInfo,
     ) -> (ConsumerInfo, u32) {
-        let consumer = self.core.consume(self.now, transport, producer.id, &self.capabilities, true).unwrap();
+        let mut capabilities = self.capabilities.clone();
+        if !self.viewers_report {
+            capabilities
+                .header_extensions
+                .retain(|known| known.uri != RtpHeaderExtensionUri::TransportWideCcDraft01);
+        }
+        for codec in capabilities.codecs.iter_mut().filter(|_| !self.viewers_report) {
+            let (RtpCodecCapability::Audio { rtcp_feedback, .. }
+            | RtpCodecCapability::Video { rtcp_feedback, .. }) = codec;
+            rtcp_feedback.retain(|kind| !matches!(kind, RtcpFeedback::TransportCc | RtcpFeedback::GoogRemb));
+        }
+        let consumer = self.core.consume(self.now, transport, producer.id, &capabilities, true).unwrap();
         let encoding = &consumer.rtp_parameters.encodings[0];
         let ssrc = encoding.ssrc.unwrap();
-        self.peers[peer].rtx_of.insert(encoding.rtx.unwrap().ssrc, ssrc);
+        if let Some(rtx) = encoding.rtx {
+            self.peers[peer].rtx_of.insert(rtx.ssrc, ssrc);
+        }
         (consumer, ssrc)
     }
 
@@ -224,6 +253,10 @@ pub(crate) struct Camera {
     pub(crate) peer: usize,
     pub(crate) ssrc: u32,
     pub(crate) packets_per_frame: usize,
+    /// Payload bytes of a packet, about.
+    packet_len: usize,
+    /// How many times as many packets a key frame has.
+    key_frame_factor: usize,
     pub(crate) sequence: u64,
     pub(crate) frames: u32,
     pub(crate) key_frames: usize,
@@ -236,6 +269,8 @@ impl Camera {
             peer,
             ssrc,
             packets_per_frame,
+            packet_len: 1000,
+            key_frame_factor: 1,
             sequence: 65_000,
             frames: 0,
             key_frames: 0,
@@ -243,19 +278,29 @@ impl Camera {
         }
     }
 
+    /// A camera with about this bitrate, whose key frames are four times as large as others.
+    pub(crate) fn with_bitrate(peer: usize, ssrc: u32, kbps: usize) -> Self {
+        let frame = kbps * 1000 / 8 / 30;
+        let packets_per_frame = frame.div_ceil(1000);
+        let packet_len = frame / packets_per_frame - 14;
+        Self { packet_len, key_frame_factor: 4, ..Self::new(peer, ssrc, packets_per_frame) }
+    }
+
     /// Sends one frame.
     pub(crate) fn shoot(&mut self, world: &mut World) {
         let peer = &mut world.peers[self.peer];
         peer.now = world.now;
-        let is_key = self.frames == 0 || peer.key_frame_requests > self.key_frames_asked;
-        self.key_frames_asked = peer.key_frame_requests;
+        let asked = peer.asked.iter().filter(|(ssrc, _)| *ssrc == self.ssrc).count();
+        let is_key = self.frames == 0 || asked > self.key_frames_asked;
+        self.key_frames_asked = asked;
         self.key_frames += usize::from(is_key);
-        for packet in 0..self.packets_per_frame {
+        let packets = self.packets_per_frame * if is_key { self.key_frame_factor } else { 1 };
+        for packet in 0..packets {
             let mut payload = vec![if packet == 0 { 0x10 } else { 0 }, u8::from(!is_key)];
             // As encoders cut frames: about equal, the later packets a byte longer.
-            let length = 1000 + usize::from(packet >= self.packets_per_frame / 2);
+            let length = self.packet_len + usize::from(packet >= packets / 2);
             payload.extend(std::iter::repeat_n(packet as u8, length));
-            let marker = packet + 1 == self.packets_per_frame;
+            let marker = packet + 1 == packets;
             peer.send_rtp(self.ssrc, VP8, self.sequence, self.frames * 3000, marker, &payload);
             self.sequence += 1;
         }

@@ -17,7 +17,7 @@ const MAX_MESSAGE: usize = 400;
 /// Extended sequence numbers start here, so that a packet before the first one has one too.
 const FIRST_SEQUENCE: u64 = 1 << 16;
 
-/// Arrival times of one sender's packets, in ticks of 250 µs since the first one was due.
+/// Arrival times of one sender's packets, in ticks of 250 µs since this was made.
 #[derive(Debug)]
 pub struct Arrivals {
     epoch: Instant,

@@ -24,7 +24,7 @@ const ABOVE_CEILING: f64 = 1.1;
 /// Response time of the path beyond its round trip, for the growth near its limit.
 const RESPONSE_TIME: Duration = Duration::from_millis(100);
 /// Two reductions are that far apart at least, by the round trip.
-const REDUCTION_INTERVALS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+const REDUCTION_INTERVALS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 /// Weight of a new sample in the memory of where the path's limit was.
 const LIMIT_WEIGHT: f64 = 0.05;
 /// Loss below which the estimate may grow, and above which it shrinks.
@@ -95,6 +95,12 @@ impl Estimator {
         self.trend.usage() == Usage::Over
     }
 
+    /// The round trip of packets and their feedback, once known.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
     /// The share of packets that was lost lately, 0 to 1.
     #[must_use]
     pub fn loss(&self) -> f64 {
@@ -163,7 +169,7 @@ impl Estimator {
     }
 
     fn reduce(&mut self, now: Instant) {
-        let Some(rate) = self.rate.rate() else { return };
+        let Some(rate) = self.rate.recent() else { return };
         let interval = self.round_trip.unwrap_or(REDUCTION_INTERVALS.1);
         let interval = interval.clamp(REDUCTION_INTERVALS.0, REDUCTION_INTERVALS.1);
         let waited = self.last_change.is_none_or(|last| now.saturating_duration_since(last) >= interval);
@@ -181,6 +187,7 @@ impl Estimator {
         self.limit = Some((mean, variance.clamp(0.4, 2.5)));
         self.target = self.target.min(rate * BACKOFF);
         self.last_change = Some(now);
+        self.trend.note_reaction();
     }
 
     fn grow(&mut self, now: Instant) {
@@ -280,10 +287,20 @@ impl AcknowledgedRate {
         }
     }
 
-    /// Over the whole buckets before the newest one.
+    /// Over half a second.
     fn rate(&self) -> Option<f64> {
+        self.over(BUCKETS as i64)
+    }
+
+    /// Over the shortest time that says something. A path with a queue delivers evenly, so that is enough then.
+    fn recent(&self) -> Option<f64> {
+        self.over(MIN_BUCKETS)
+    }
+
+    /// Over the whole buckets before the newest one, so many at most.
+    fn over(&self, count: i64) -> Option<f64> {
         let (first, newest) = self.span?;
-        let count = (newest - first).min(BUCKETS as i64);
+        let count = (newest - first).min(count);
         if count < MIN_BUCKETS {
             return None;
         }

@@ -7,6 +7,7 @@ use mediasoup_types::rtp_parameters::{RtcpFeedback, RtpHeaderExtensionUri as Uri
 
 use crate::ids::Bitrate;
 use crate::media::rtcp::transport_cc::{REFERENCE_WRAP, TICK_US, TICKS_PER_REFERENCE, TransportFeedback};
+use crate::sfu::bandwidth::allocate::Steadiness;
 use crate::sfu::bandwidth::estimator::Estimator;
 use crate::sfu::bandwidth::probe::Prober;
 use crate::sfu::bandwidth::sent::{Sent, SentPackets};
@@ -22,6 +23,13 @@ const MAX_OVER_DESIRED: f64 = 1.35;
 const DATAGRAM_OVERHEAD: usize = 28;
 /// A peer that has reported before and is silent for this long is on a path that takes less.
 const STARVED_AFTER: Duration = Duration::from_secs(2);
+/// A viewer that has agreed to report and has not done so until then is taken for one that has not agreed.
+const MUTE_AFTER: Duration = Duration::from_secs(3);
+/// Time over which the volume of retransmissions is measured, and their share of the estimate that is always granted.
+const RESEND_WINDOW: Duration = Duration::from_millis(250);
+const RESEND_SHARE: f64 = 0.05;
+/// How often the bandwidth is handed out at least.
+const REVIEW_INTERVAL: Duration = Duration::from_millis(500);
 /// Time between two announcements of the estimate that say nothing surprising.
 const ANNOUNCEMENT_INTERVAL: Duration = Duration::from_secs(1);
 /// Changes that are announced at once.
@@ -34,6 +42,26 @@ enum Reporting {
     TransportCc,
     /// The estimate itself.
     Remb,
+}
+
+/// What was sent lately, in bytes.
+#[derive(Debug)]
+struct Volume {
+    since: Instant,
+    sent: usize,
+    resent: usize,
+    /// What was not sent again, in the time before this.
+    others: usize,
+}
+
+impl Volume {
+    #[inline]
+    fn roll(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.since) >= RESEND_WINDOW {
+            let others = self.sent.saturating_sub(self.resent);
+            *self = Self { since: now, sent: 0, resent: 0, others };
+        }
+    }
 }
 
 /// What one viewer's path takes.
@@ -52,10 +80,18 @@ pub struct Outgoing {
     min: Bitrate,
     max: Option<Bitrate>,
     desired: Bitrate,
+    /// When the first packet was sent, and whether no feedback ever came since.
+    first_sent: Option<Instant>,
+    is_mute: bool,
     /// When the last feedback came, and whether anything was sent since then.
     last_feedback: Option<Instant>,
     unreported: bool,
     announced: Option<(Bitrate, Instant)>,
+    /// When the bandwidth was last handed out.
+    reviewed: Option<Instant>,
+    volume: Volume,
+    /// Keeps what is handed out from wavering.
+    pub steadiness: Steadiness,
 }
 
 impl Outgoing {
@@ -74,9 +110,14 @@ impl Outgoing {
             min: MINIMUM,
             max: None,
             desired: Bitrate::default(),
+            first_sent: None,
+            is_mute: false,
             last_feedback: None,
             unreported: false,
             announced: None,
+            reviewed: None,
+            volume: Volume { since: now, sent: 0, resent: 0, others: 0 },
+            steadiness: Steadiness::default(),
         }
     }
 
@@ -110,6 +151,7 @@ impl Outgoing {
     /// Says what all consumers together would take at their best, and whether that is more than they get.
     pub fn set_desired(&mut self, now: Instant, desired: Bitrate, more_is_wanted: bool) {
         self.desired = desired;
+        self.reviewed = Some(now);
         self.apply_bounds();
         let bound = self.bound();
         self.prober.set_wanted(now, more_is_wanted && self.estimator.estimate() < bound);
@@ -125,15 +167,36 @@ impl Outgoing {
         self.estimator.set_range(self.min, bound);
     }
 
+    /// Whether what producers send has to be looked at again, although the viewer reported nothing.
+    #[must_use]
+    pub fn is_review_due(&self, now: Instant) -> bool {
+        self.reporting.is_some()
+            && self.reviewed.is_none_or(|last| now.saturating_duration_since(last) >= REVIEW_INTERVAL)
+    }
+
     /// What the path takes, if its viewer tells anything of it.
     #[must_use]
     pub fn available(&self) -> Option<Bitrate> {
         match self.reporting? {
+            Reporting::TransportCc if self.is_mute => None,
             Reporting::TransportCc => Some(self.estimator.estimate()),
             Reporting::Remb => Some(
                 self.told.unwrap_or(self.initial).min(self.max.unwrap_or(Bitrate(u64::MAX))).max(self.min),
             ),
         }
+    }
+
+    /// Whether the viewer has not told anything yet.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.last_feedback.is_none() && self.told.is_none()
+    }
+
+    /// Whether the viewer reports on packets.
+    #[must_use]
+    #[inline]
+    pub fn hears_of_packets(&self) -> bool {
+        self.reporting == Some(Reporting::TransportCc)
     }
 
     /// Whether the viewer's own estimate is taken, which counts audio in.
@@ -175,9 +238,26 @@ impl Outgoing {
         let probe = self.prober.current();
         self.sent.push(Sent { at, len, probe, lost: false });
         self.unreported = true;
+        self.first_sent.get_or_insert(now);
+        self.volume.roll(now);
+        self.volume.sent += usize::from(len);
         if probe != 0 {
             self.prober.note_sent(at, u32::from(len));
         }
+    }
+
+    /// Whether a packet may be sent again: together with everything else it fits into the estimate, or so little was
+    /// sent again that it does not matter. Else copies would keep a queue full whose losses they repair.
+    pub fn has_room_to_resend(&mut self, now: Instant, len: usize) -> bool {
+        let Some(available) = self.available().filter(|_| !self.is_unknown()) else { return true };
+        let budget = available.bytes_in(RESEND_WINDOW);
+        self.volume.roll(now);
+        let resent = self.volume.resent + len;
+        let fits = resent + self.volume.others <= budget || resent as f64 <= budget as f64 * RESEND_SHARE;
+        if fits {
+            self.volume.resent = resent;
+        }
+        fits
     }
 
     /// Takes a viewer's report on packets.
@@ -216,7 +296,7 @@ impl Outgoing {
         if self.estimator.estimate() < before {
             self.prober.back_off(now);
         }
-        (self.last_feedback, self.unreported) = (Some(now), false);
+        (self.last_feedback, self.unreported, self.is_mute) = (Some(now), false, false);
         self.finish_probe(now);
     }
 
@@ -252,8 +332,10 @@ impl Outgoing {
             self.estimator.starve(now);
             self.last_feedback = Some(now);
         }
+        let is_late = |first: Instant| now.saturating_duration_since(first) >= MUTE_AFTER;
+        self.is_mute = self.last_feedback.is_none() && self.first_sent.is_some_and(is_late);
         self.finish_probe(now);
-        if can_pad && !self.estimator.is_overused() {
+        if can_pad && !self.is_mute && !self.estimator.is_overused() {
             self.prober.begin(now, self.estimator.estimate(), self.bound());
         } else {
             self.prober.back_off(now);

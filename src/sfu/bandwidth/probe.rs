@@ -7,6 +7,8 @@ use crate::ids::Bitrate;
 
 /// How long a probe lasts. Long enough for a few packets of a slow path, short enough for a small queue.
 pub const DURATION: Duration = Duration::from_millis(40);
+/// The slowest probe: enough for [`MIN_PACKETS`] in that time.
+const MIN_RATE: Bitrate = Bitrate::kbps(200);
 /// Time between two bursts of one probe.
 const STEP: Duration = Duration::from_millis(5);
 /// How long after its end a probe's packets are waited for.
@@ -127,7 +129,7 @@ impl Prober {
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
         self.running = Some(Running {
             id: self.last_id,
-            rate: estimate.mul_f64(step).min(wanted).max(estimate.mul_f64(1.1)),
+            rate: estimate.mul_f64(step).min(wanted).max(estimate.mul_f64(1.1)).max(MIN_RATE),
             started: now,
             sent_bytes: 0,
             sent_packets: 0,

@@ -96,6 +96,11 @@ impl DelayTrend {
         self.usage
     }
 
+    /// Overuse was acted upon: it counts again once the delay grows further.
+    pub fn note_reaction(&mut self) {
+        self.usage = Usage::Under;
+    }
+
     /// Takes a packet, in the order of sending; those that were overtaken say nothing.
     pub fn add(&mut self, packet: &Acknowledged) {
         let Some(group) = &mut self.current else {

@@ -1,14 +1,31 @@
 //! What a worker does about its transports' bandwidth: feedback to publishers, reports of viewers, probes.
 
+use std::num::NonZeroU8;
 use std::time::Instant;
 
+use mediasoup_types::rtp_parameters::MediaKind;
+use smallvec::SmallVec;
+
 use super::Outgoing;
+use super::allocate::Wish;
 use crate::ids::{Bitrate, TransportId};
+use crate::media::codec::Layers;
+use crate::media::ortc::ProducerType;
 use crate::media::rtcp::transport_cc::TransportFeedback;
 use crate::sfu::api::{Event, NotFound};
 use crate::sfu::consumer::Stamp;
+use crate::sfu::layers::{Allocation, Ladder};
 use crate::sfu::{Worker, not_found, post};
 
+/// Who a wish is of, and what its steps are.
+struct Share {
+    consumer: usize,
+    is_audio: bool,
+    ladder: Ladder,
+}
+
+/// Bytes that a packet of padding has besides: headers, extensions, the SRTP tag.
+const PADDING_OVERHEAD: usize = 80;
 /// Padding packets of one step of a probe.
 const MAX_PADDING_PACKETS: usize = 64;
 
@@ -99,15 +116,84 @@ impl Worker {
         self.distribute(now, key);
     }
 
-    /// Hands out what a transport's path takes.
-    fn distribute(&mut self, now: Instant, key: usize) {
-        let Some(transport) = self.transports.get_mut(key) else { return };
+    /// Hands out what a transport's path takes to its consumers.
+    pub(in crate::sfu) fn distribute(&mut self, now: Instant, key: usize) {
+        let Some(transport) = self.transports.get(key) else { return };
+        let Some(outgoing) = &transport.bandwidth.outgoing else { return };
+        let (available, is_told, is_unknown) =
+            (outgoing.available(), outgoing.is_told(), outgoing.is_unknown());
         let id = transport.id;
-        let Some(outgoing) = &mut transport.bandwidth.outgoing else { return };
+        let consumers: SmallVec<[usize; 8]> = transport.consumers.iter().copied().collect();
+        let Some(available) = available else {
+            if !outgoing.hears_of_packets() {
+                return; // nobody has ever limited them
+            }
+            consumers.into_iter().for_each(|consumer| self.allocate(now, consumer, Allocation::Unlimited));
+            return;
+        };
+        let mut shares: SmallVec<[Share; 8]> = SmallVec::new();
+        let mut wishes: SmallVec<[Wish; 8]> = SmallVec::new();
+        let mut audio = 0;
+        for consumer in consumers {
+            let Some((mut wish, share)) = self.wish(now, consumer) else { continue };
+            wish.is_lowest_granted = is_unknown;
+            if share.is_audio {
+                audio += wish.steps.last().copied().unwrap_or(0);
+            } else {
+                wishes.push(wish);
+                shares.push(share);
+            }
+        }
+        // Audio is not counted in by transport-wide feedback, but it is in the estimate of an old viewer.
+        let for_video = if is_told { available.0.saturating_sub(audio) } else { available.0 };
+        let desired = wishes.iter().filter_map(|wish| wish.steps.last()).sum();
+        let Some(outgoing) = self.transports.get_mut(key).and_then(|transport| transport.outgoing()) else {
+            return;
+        };
+        let steps = outgoing.steadiness.decide(now, for_video, &wishes);
+        let at_best =
+            |(wish, step): (&Wish, &Option<usize>)| step.is_some_and(|step| step + 1 == wish.steps.len());
+        let more_is_wanted = !wishes.iter().zip(&steps).all(at_best);
+        outgoing.set_desired(now, Bitrate(desired), more_is_wanted);
+        for ((share, wish), step) in shares.iter().zip(&wishes).zip(&steps) {
+            if !wish.is_fixed {
+                let layers = step.and_then(|step| share.ladder.get(step)).map(|step| step.layers);
+                self.allocate(now, share.consumer, layers.map_or(Allocation::Nothing, Allocation::UpTo));
+            }
+        }
+        let Some(outgoing) = self.transports.get_mut(key).and_then(|transport| transport.outgoing()) else {
+            return;
+        };
         if let Some((available, desired)) = outgoing.announce(now) {
             self.events.push_back(Event::AvailableOutgoingBitrate { transport: id, available, desired });
         }
         self.set_timer(key);
+    }
+
+    /// What a consumer would take. A layered one of which nothing has arrived yet gets its lowest layers first.
+    fn wish(&mut self, now: Instant, key: usize) -> Option<(Wish, Share)> {
+        let consumer = self.consumers.get(key).filter(|consumer| !consumer.paused)?;
+        let producer = self.producers.get(consumer.producer).filter(|producer| !producer.paused)?;
+        let (priority, allocation) = (consumer.priority.get(), consumer.choice.allocation);
+        let is_fixed = producer.producer_type == ProducerType::Simple;
+        let is_audio = producer.kind == MediaKind::Audio;
+        let ladder = self.ladder(now, key);
+        if ladder.is_empty() {
+            if !is_fixed && allocation == Allocation::Unlimited {
+                self.allocate(now, key, Allocation::UpTo(Layers { spatial: 0, temporal: 0 }));
+            }
+            return None;
+        }
+        let current = match allocation {
+            Allocation::Unlimited => is_fixed.then_some(0),
+            Allocation::UpTo(layers) => ladder.iter().rposition(|step| step.layers <= layers),
+            Allocation::Nothing => None,
+        };
+        let steps = ladder.iter().map(|step| step.bitrate).collect();
+        Some((
+            Wish { priority, steps, current, is_fixed, is_lowest_granted: false },
+            Share { consumer: key, is_audio, ladder },
+        ))
     }
 
     /// Does what is due for a transport: feedback to its publisher, the next packets of a probe.
@@ -120,6 +206,10 @@ impl Worker {
             self.send_rtcp(key, message);
         }
         self.drive_probe(now, key);
+        let outgoing = self.transports.get_mut(key).and_then(|transport| transport.outgoing());
+        if outgoing.is_some_and(|outgoing| outgoing.is_review_due(now)) {
+            self.distribute(now, key);
+        }
     }
 
     fn drive_probe(&mut self, now: Instant, key: usize) {
@@ -138,14 +228,15 @@ impl Worker {
             }
             let stamp = Stamp { abs_send_time, wide_sequence: outgoing.next_sequence() };
             let mut datagram = Vec::with_capacity(320);
-            let Some((ssrc, index, header_len)) = consumer.write_padding(&mut datagram, stamp) else {
-                return;
-            };
+            let len = u8::try_from(due.saturating_sub(PADDING_OVERHEAD)).unwrap_or(u8::MAX);
+            let len = NonZeroU8::new(len).unwrap_or(NonZeroU8::MIN);
+            let padding = consumer.write_padding(&mut datagram, stamp, len);
+            let Some((ssrc, index, header_len)) = padding else { return };
             if srtp.protect_rtp(&mut datagram, 0, header_len, ssrc, index).is_err() {
                 return;
             }
             outgoing.note_sent(now, datagram.len());
-            due = due.saturating_sub(datagram.len());
+            due = due.saturating_sub(usize::from(len.get()) + PADDING_OVERHEAD);
             post(&mut self.outbox, &mut self.stats, tuple, datagram);
         }
     }

@@ -8,6 +8,9 @@ import { capture, type PublishOptions, type Received, readStats, receivedBy } fr
 /** How long an answer may take, in milliseconds. */
 const ANSWER_TIMEOUT_MS = 10_000;
 
+/** Bytes that may wait in a data channel of the browser before more is sent. */
+const MAX_BUFFERED = 64 * 1024;
+
 type Direction = 'send' | 'receive';
 
 export class RoomMember {
@@ -16,6 +19,9 @@ export class RoomMember {
   readonly #socket: Socket;
   readonly #transports = new Map<Direction, types.Transport>();
   readonly #consumers = new Map<string, { peerId: string; consumer: types.Consumer }>();
+  readonly #channels = new Map<string, types.DataProducer>();
+  readonly #messages: string[] = [];
+  #echo: string | undefined;
   #device: Device | undefined;
 
   private constructor(server: string, roomId: string) {
@@ -23,6 +29,12 @@ export class RoomMember {
     this.#socket.onAny((event: string, message: Record<string, unknown>) => {
       this.notified.push({ event, message });
     });
+    this.#socket.on('newDataConsumer', (offer, done) =>
+      this.#consumeData(offer).then(
+        () => done(),
+        (error) => done({ error: String(error) }),
+      ),
+    );
     this.#socket.on('newConsumer', (offer, done) =>
       this.#consume(offer).then(
         () => done(),
@@ -41,7 +53,11 @@ export class RoomMember {
     member.#device = device;
     await member.#createTransport('send');
     await member.#createTransport('receive');
-    await member.request('join', { displayName: 'someone', rtpCapabilities: device.recvRtpCapabilities });
+    await member.request('join', {
+      displayName: 'someone',
+      rtpCapabilities: device.recvRtpCapabilities,
+      sctpCapabilities: device.sctpCapabilities,
+    });
     return member;
   }
 
@@ -93,6 +109,55 @@ export class RoomMember {
     };
   }
 
+  /** Opens a data channel to the others. */
+  async openChannel(label: string): Promise<void> {
+    const channel = await this.#transport('send').produceData({ ordered: true, label });
+    if (channel.readyState !== 'open') {
+      await new Promise((resolve) => channel.once('open', () => resolve(undefined)));
+    }
+    this.#channels.set(label, channel);
+  }
+
+  /** What comes on the channels of others goes out on the own channel `label` again. */
+  echoOn(label: string): void {
+    this.#echo = label;
+  }
+
+  /** Sends `count` messages of different sizes on the own channel, as fast as it takes them. */
+  async sendMessages(label: string, count: number): Promise<void> {
+    for (let index = 0; index < count; index += 1) {
+      await this.#send(label, messageOf(index));
+    }
+  }
+
+  /** How many of `sendMessages` have come back, in order and whole; a wrong one ends the count. */
+  echoed(): number {
+    return this.#messages.findIndex((message, index) => message !== messageOf(index)) === -1
+      ? this.#messages.length
+      : -1;
+  }
+
+  async #send(label: string, message: string): Promise<void> {
+    const channel = this.#channels.get(label);
+    while (channel && channel.bufferedAmount > MAX_BUFFERED) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    channel?.send(message);
+  }
+
+  async #consumeData(offer: types.DataConsumerOptions): Promise<void> {
+    const consumer = await this.#transport('receive').consumeData(offer);
+    let sending = Promise.resolve();
+    consumer.on('message', (message: string) => {
+      if (this.#echo === undefined) {
+        this.#messages.push(message);
+      } else {
+        const label = this.#echo;
+        sending = sending.then(() => this.#send(label, message));
+      }
+    });
+  }
+
   // biome-ignore lint/suspicious/noExplicitAny: answers are the server's; mediasoup-client checks what it is given.
   async request(event: string, data: unknown = null): Promise<any> {
     const answer = await this.#socket.timeout(ANSWER_TIMEOUT_MS).emitWithAck(event, data);
@@ -112,7 +177,8 @@ export class RoomMember {
 
   async #createTransport(direction: Direction): Promise<void> {
     const producing = direction === 'send';
-    const options = await this.request('createWebRtcTransport', { producing, consuming: !producing });
+    const sctpCapabilities = this.#device?.sctpCapabilities;
+    const options = await this.request('createWebRtcTransport', { producing, consuming: !producing, sctpCapabilities });
     const transport = producing
       ? this.#device?.createSendTransport(options)
       : this.#device?.createRecvTransport(options);
@@ -125,6 +191,10 @@ export class RoomMember {
     transport.on('produce', ({ kind, rtpParameters, appData }, done, failed) => {
       this.request('produce', { transportId: transport.id, kind, rtpParameters, appData }).then(done, failed);
     });
+    transport.on('producedata', ({ sctpStreamParameters, label, protocol, appData }, done, failed) => {
+      const request = { transportId: transport.id, sctpStreamParameters, label, protocol, appData };
+      this.request('produceData', request).then(done, failed);
+    });
     this.#transports.set(direction, transport);
   }
 
@@ -136,4 +206,9 @@ export class RoomMember {
     element.srcObject = new MediaStream([consumer.track]);
     document.body.append(element);
   }
+}
+
+/** A message that tells its place, of up to a thousand characters. */
+function messageOf(index: number): string {
+  return `${index}:`.padEnd((index * 37) % 1000, 'x');
 }

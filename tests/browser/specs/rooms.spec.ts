@@ -8,6 +8,7 @@ import { expect, test } from '../support/fixtures';
 const PUBLISH = { audio: true, video: { width: 640, height: 360 }, codec: 'video/VP8' };
 /** A second of video. */
 const FRAMES = 30;
+const MESSAGES = 10_000;
 
 test('members of a room see each other and nobody else', async ({ weir, publisher, audience }) => {
   const [anna, ben, outsider] = await Promise.all([publisher.open(), audience.open(), audience.open()]);
@@ -39,6 +40,18 @@ test('an ICE restart at either end keeps the call', async ({ weir, publisher, au
   }
   const transports = (await weir.stats())['worker'] as { transports: number };
   expect(transports.transports).toBe(4);
+});
+
+test('ten thousand messages go to another member and come back', async ({ weir, publisher, audience }) => {
+  const [anna, ben] = await Promise.all([publisher.open(), audience.open()]);
+  await joinRoom(anna, weir.url, 'red');
+  await joinRoom(ben, weir.url, 'red');
+  await ben.evaluate(() => window.harness.member().openChannel('pong'));
+  await ben.evaluate(() => window.harness.member().echoOn('pong'));
+  await anna.evaluate(() => window.harness.member().openChannel('ping'));
+  // Both ends of a channel are there when a message has gone all the way.
+  await anna.evaluate((count) => window.harness.member().sendMessages('ping', count), MESSAGES);
+  await expect.poll(() => anna.evaluate(() => window.harness.member().echoed()), { timeout: 60_000 }).toBe(MESSAGES);
 });
 
 test.describe('where no UDP gets through', () => {
