@@ -116,7 +116,7 @@ impl State {
         }
         self.joined = true;
         self.capabilities = capabilities;
-        self.data.wants_offers = wanted.sctp_capabilities.is_some();
+        self.data.wants_offers = wanted.enable_sctp || wanted.sctp_capabilities.is_some();
         self.want_all(room, peer);
         let others = others.into_iter().filter(|(other, _)| other != peer);
         Ok(to_value(&wire::Joined {
@@ -137,7 +137,8 @@ impl State {
             (false, true) => Direction::Receive,
             (false, false) => return Err(Refusal::bad(&"neither producing nor consuming")),
         };
-        let options = WebRtcTransportOptions { enable_sctp: wanted.sctp_capabilities.is_some() };
+        let enable_sctp = wanted.enable_sctp || wanted.sctp_capabilities.is_some();
+        let options = WebRtcTransportOptions { enable_sctp };
         let made = room.create_transport(peer, direction, false, options).await?;
         self.want_all(room, peer);
         Ok(to_value(&TransportOptions::from(made)))

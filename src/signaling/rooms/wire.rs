@@ -79,6 +79,8 @@ pub(in crate::signaling) struct Join {
     pub(in crate::signaling) rtp_capabilities: Option<Value>,
     /// Without them, the client is offered no data consumers. What is in them is not used.
     pub(in crate::signaling) sctp_capabilities: Option<Value>,
+    #[serde(default)]
+    pub(in crate::signaling) enable_sctp: bool,
 }
 
 /// `createWebRtcTransport`; what is not said is taken to be wanted.
@@ -89,6 +91,8 @@ pub(in crate::signaling) struct CreateWebRtcTransport {
     pub(in crate::signaling) consuming: Option<bool>,
     /// With them, the transport carries data channels. What is in them is not used.
     pub(in crate::signaling) sctp_capabilities: Option<Value>,
+    #[serde(default)]
+    pub(in crate::signaling) enable_sctp: bool,
 }
 
 /// `connectWebRtcTransport`.

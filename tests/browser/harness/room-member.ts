@@ -10,6 +10,9 @@ const ANSWER_TIMEOUT_MS = 10_000;
 
 /** Bytes that may wait in a data channel of the browser before more is sent. */
 const MAX_BUFFERED = 64 * 1024;
+/** Messages that may be under way: the server keeps a limited number of bytes for a slow receiver, and drops the rest. */
+const MAX_UNANSWERED = 1000;
+const GREETING = 'hello';
 
 type Direction = 'send' | 'receive';
 
@@ -22,6 +25,7 @@ export class RoomMember {
   readonly #channels = new Map<string, types.DataProducer>();
   readonly #messages: string[] = [];
   #echo: string | undefined;
+  #hasGreeting = false;
   #device: Device | undefined;
 
   private constructor(server: string, roomId: string) {
@@ -56,7 +60,7 @@ export class RoomMember {
     await member.request('join', {
       displayName: 'someone',
       rtpCapabilities: device.recvRtpCapabilities,
-      sctpCapabilities: device.sctpCapabilities,
+      enableSctp: true,
     });
     return member;
   }
@@ -123,9 +127,17 @@ export class RoomMember {
     this.#echo = label;
   }
 
-  /** Sends `count` messages of different sizes on the own channel, as fast as it takes them. */
+  /** Sends `count` messages of different sizes on the own channel, as fast as they come back. */
   async sendMessages(label: string, count: number): Promise<void> {
+    // What is sent before the others have their end of the channel is lost.
+    while (!this.#hasGreeting) {
+      await this.#send(label, GREETING);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
     for (let index = 0; index < count; index += 1) {
+      while (index - this.#messages.length >= MAX_UNANSWERED) {
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
       await this.#send(label, messageOf(index));
     }
   }
@@ -150,7 +162,11 @@ export class RoomMember {
     let sending = Promise.resolve();
     consumer.on('message', (message: string) => {
       if (this.#echo === undefined) {
-        this.#messages.push(message);
+        if (message === GREETING) {
+          this.#hasGreeting = true;
+        } else {
+          this.#messages.push(message);
+        }
       } else {
         const label = this.#echo;
         sending = sending.then(() => this.#send(label, message));
@@ -177,8 +193,7 @@ export class RoomMember {
 
   async #createTransport(direction: Direction): Promise<void> {
     const producing = direction === 'send';
-    const sctpCapabilities = this.#device?.sctpCapabilities;
-    const options = await this.request('createWebRtcTransport', { producing, consuming: !producing, sctpCapabilities });
+    const options = await this.request('createWebRtcTransport', { producing, consuming: !producing, enableSctp: true });
     const transport = producing
       ? this.#device?.createSendTransport(options)
       : this.#device?.createRecvTransport(options);

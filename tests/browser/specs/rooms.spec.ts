@@ -49,7 +49,6 @@ test('ten thousand messages go to another member and come back', async ({ weir, 
   await ben.evaluate(() => window.harness.member().openChannel('pong'));
   await ben.evaluate(() => window.harness.member().echoOn('pong'));
   await anna.evaluate(() => window.harness.member().openChannel('ping'));
-  // Both ends of a channel are there when a message has gone all the way.
   await anna.evaluate((count) => window.harness.member().sendMessages('ping', count), MESSAGES);
   await expect.poll(() => anna.evaluate(() => window.harness.member().echoed()), { timeout: 60_000 }).toBe(MESSAGES);
 });
