@@ -6,7 +6,7 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -59,7 +59,7 @@ export class Weir {
 
   static async start(network: Network = {}): Promise<Weir> {
     const dataDir = await mkdtemp(join(tmpdir(), 'weir-browser-'));
-    const weir = new Weir(network, await freeTcpPort(), await freeUdpPort(), dataDir);
+    const weir = new Weir(network, await freeTcpPort(), await freeRtcPort(), dataDir);
     await weir.run();
     return weir;
   }
@@ -157,17 +157,24 @@ export class Weir {
 async function freeTcpPort(): Promise<number> {
   const server = createServer().listen(0, LOOPBACK);
   await once(server, 'listening');
-  const address = server.address();
+  const port = portOf(server.address());
   server.close();
   await once(server, 'close');
-  return typeof address === 'object' && address ? address.port : 0;
+  return port;
 }
 
-async function freeUdpPort(): Promise<number> {
-  const socket = createSocket('udp4').bind(0, LOOPBACK);
-  await once(socket, 'listening');
-  const { port } = socket.address();
+/** A port that is free in UDP and in TCP: media may come over both. */
+async function freeRtcPort(): Promise<number> {
+  const port = await freeTcpPort();
+  const socket = createSocket('udp4').bind(port, LOOPBACK);
+  const isFree = await once(socket, 'listening').then(
+    () => true,
+    () => false,
+  );
   socket.close();
-  await once(socket, 'close');
-  return port;
+  return isFree ? port : freeRtcPort();
+}
+
+function portOf(address: ReturnType<Server['address']>): number {
+  return typeof address === 'object' && address ? address.port : 0;
 }
