@@ -48,7 +48,7 @@ pub fn hand_out(available: u64, wishes: &[Wish], may_raise: bool) -> Steps {
     order.sort_by_key(|index| std::cmp::Reverse(wishes.get(*index).map_or(0, |wish| wish.priority)));
     let mut is_base = true;
     loop {
-        let before = left;
+        let mut is_done = !is_base;
         for index in &order {
             let (Some(wish), Some(step)) = (wishes.get(*index), steps.get_mut(*index)) else { continue };
             let rounds = if is_base { 1 } else { wish.priority };
@@ -56,9 +56,11 @@ pub fn hand_out(available: u64, wishes: &[Wish], may_raise: bool) -> Steps {
                 if !wish.step_up(step, &mut left, may_raise) {
                     break;
                 }
+                // Not by what is left: a larger picture at a lower rate may cost nothing more.
+                is_done = false;
             }
         }
-        if left >= before && !is_base {
+        if is_done {
             return steps;
         }
         is_base = false;
@@ -72,14 +74,14 @@ impl Wish {
         if next >= self.steps.len() {
             return false;
         }
-        let spent = step.map_or(0.0, |step| self.cost(step));
+        // A larger picture at a lower rate takes less than this one, but not for long: what was set aside stays.
+        let spent = step.map_or(0.0, |step| (0..=step).map(|step| self.cost(step)).fold(0.0, f64::max));
         let is_kept = self.current.is_some_and(|current| next <= current);
         let cost = self.cost(next) - spent;
         let is_granted = self.is_fixed || next == 0 && self.is_lowest_granted;
         if !is_granted && (cost > *left || !is_kept && !may_raise) {
             return false;
         }
-        // A step that costs less than the one before it frees nothing for others: it may not last.
         *left = (*left - cost.max(0.0)).max(0.0);
         *step = Some(next);
         true
@@ -162,6 +164,15 @@ mod tests {
         assert_eq!(hand_out(10_000, &wishes, true)[..], [Some(2); 3]);
         assert_eq!(hand_out(0, &wishes, true)[..], [None; 3]);
         assert!(hand_out(1000, &[], true).is_empty());
+    }
+
+    #[test]
+    fn a_step_that_costs_nothing_is_not_the_end() {
+        // As simulcast has it: the next size at its lowest rate takes less than this one at its highest.
+        let steps = SmallVec::from_slice(&[40, 70, 130, 80, 130, 260, 160, 290, 570]);
+        let wish = Wish { steps, ..wish(1, None) };
+        assert_eq!(hand_out(640, std::slice::from_ref(&wish), true)[..], [Some(8)]);
+        assert_eq!(hand_out(400, &[Wish { current: Some(3), ..wish }], true)[..], [Some(7)]);
     }
 
     #[test]
