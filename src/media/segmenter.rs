@@ -375,14 +375,20 @@ impl Segmenter {
         let video = open.video.as_ref().map(|config| self.video.take(config, open.start, cut.at));
         let audio = if open.audio { self.audio.take(cut.at) } else { None };
         // What the next segment holds: whatever has brought something by now.
-        let next_video = self.video.open_at(cut.at).or_else(|| open.video.clone());
+        let next_video =
+            self.video.open_at(cut.at).or_else(|| open.video.as_ref().and(self.video.last_config()));
         let late_audio = !open.audio && self.audio.started();
         if late_audio {
             self.audio.begin(cut.at);
         }
         let audio_changed = self.audio.switch_config();
-        let discontinuity =
-            cut.discontinuity || late_audio || audio_changed || std::mem::take(&mut self.break_next);
+        // A change of the pictures begins a segment of its own as a rule; where it did not, it is told all the same.
+        let video_changed = next_video != open.video;
+        let discontinuity = cut.discontinuity
+            || late_audio
+            || audio_changed
+            || video_changed
+            || std::mem::take(&mut self.break_next);
         self.open =
             Some(Open { start: cut.at, video: next_video, audio: open.audio || late_audio, discontinuity });
         if video.is_none() && audio.is_none() {

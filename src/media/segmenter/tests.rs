@@ -431,3 +431,24 @@ fn whatever_a_publisher_does_the_renditions_stay_in_step() {
         publisher.finish();
     }
 }
+
+#[test]
+fn times_that_go_back_and_sizes_that_change_leave_the_renditions_whole() {
+    for seed in 0..40 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut publisher = Publisher::new(true, true);
+        publisher.run(3000);
+        // Pictures come from here only.
+        publisher.video = false;
+        for _ in 0..400 {
+            publisher.run(FRAME_MS);
+            let key = random.random_bool(0.1);
+            if key {
+                publisher.size = (320 + 16 * random.random_range(0..4), 240);
+            }
+            let pts = (publisher.now + random.random_range(0..600)).saturating_sub(500);
+            publisher.push_video(pts, key);
+        }
+        publisher.finish();
+    }
+}

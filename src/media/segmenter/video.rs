@@ -120,6 +120,13 @@ impl VideoQueue {
         if !passes {
             return;
         }
+        if unit.key
+            && let Some(last) = self.units.iter().map(|queued| queued.unit.pts).max()
+            && unit.pts <= last
+        {
+            // A key frame is shown after all that came before it: a time that goes back is wrong.
+            unit.pts = last + Duration::from_millis(1);
+        }
         match start {
             None if unit.key => self.clear(), // nothing is open: begin as late as possible
             Some(start) if unit.pts < start => {
@@ -181,6 +188,11 @@ impl VideoQueue {
             self.gate = Gate::Key;
         }
         None
+    }
+
+    /// The configuration of the key frame that a gap would be filled with.
+    pub(super) fn last_config(&self) -> Option<Arc<VideoConfig>> {
+        self.last_key.as_ref().map(|key| key.config.clone())
     }
 
     /// Takes the pictures from `start` up to `at`. If the first one is missing, the last key frame stands in for it.
