@@ -109,6 +109,31 @@ fn viewers_of_a_network_that_loses_a_tenth_still_get_nearly_every_frame() {
 }
 
 #[test]
+fn outages_of_300_ms_are_repaired_without_a_key_frame() {
+    let mut world = World::new(61);
+    let (publisher, sending) = world.join();
+    let producer = world.produce(sending, &[1000]);
+    let (viewer, viewing) = world.join();
+    let (consumer, ssrc) = world.consume(viewer, viewing, &producer);
+    world.core.set_consumer_paused(world.now, consumer.id, false).unwrap();
+    world.network.delay = Duration::from_millis(25);
+    let mut camera = Camera::new(publisher, 1000, 9);
+    film(&mut world, &mut [&mut camera], 60);
+    let asked = world.peers[publisher].key_frame_requests;
+    for _ in 0..5 {
+        world.network.loss = 1.0;
+        film(&mut world, &mut [&mut camera], 9);
+        world.network.loss = 0.0;
+        film(&mut world, &mut [&mut camera], 60);
+    }
+    assert_eq!(world.peers[publisher].key_frame_requests, asked);
+    let inbox = &world.peers[viewer].inboxes[&ssrc];
+    let (complete, frames) = inbox.complete_frames();
+    assert!(frames >= 60 + 5 * 69 - 2, "{frames} frames seen");
+    assert_eq!(complete, frames);
+}
+
+#[test]
 fn simulcast_viewers_fall_back_to_the_layer_that_still_arrives_and_return() {
     let mut world = World::new(7);
     let (publisher, sending) = world.join();
