@@ -404,8 +404,8 @@ impl Producer {
         }
     }
 
-    /// The layers that arrive, from the cheapest to the best, and what each takes: measured over the last second,
-    /// headers of 12 bytes included, without lower transports and retransmissions.
+    /// The layers that arrive, from the cheapest to the best, and what each takes: measured over the last second (not
+    /// less than 100 ms), headers of 12 bytes included, without lower transports and retransmissions.
     #[must_use]
     pub fn ladder(&self, now: Instant) -> Ladder {
         let offer = self.offer(now);
@@ -418,9 +418,10 @@ impl Producer {
                 (false, true) => of.spatial == spatial,
                 (false, false) => of.spatial <= spatial,
             };
+            let is_own = |of: Layers| offer.is_simulcast || of.spatial == spatial;
             for temporal in 0..offer.temporal_layers {
-                if temporal > 0 && stream.rates.bitrate(now, |of| is_part(of) && of.temporal == temporal) == 0
-                {
+                // What was not measured yet would look as if it cost nothing.
+                if stream.rates.bitrate(now, |of| is_own(of) && of.temporal == temporal) == 0 {
                     continue;
                 }
                 let bitrate = stream.rates.bitrate(now, |of| is_part(of) && of.temporal <= temporal);

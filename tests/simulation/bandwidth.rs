@@ -132,6 +132,19 @@ impl Show {
 }
 
 #[test]
+fn what_was_not_measured_yet_is_not_taken_for_cheap() {
+    let mut show = Show::new(29, &[800]);
+    let video = show.viewers[0].video;
+    show.world.core.set_consumer_paused(show.world.now, video, true).unwrap();
+    show.run(Duration::from_millis(70));
+    show.world.core.set_consumer_paused(show.world.now, video, false).unwrap();
+    show.run(3 * SECOND);
+    let told = show.changes(0);
+    assert_eq!(told.first(), Some(&Some(0)));
+    assert!(!told.contains(&Some(2)), "2200 kbit/s do not fit: {told:?}");
+}
+
+#[test]
 fn layers_follow_a_link_down_and_up() {
     let mut show = Show::new(30, &[3000]);
     assert!(show.time_until(0, Some(2)) < 15 * SECOND);
