@@ -70,7 +70,7 @@ pub fn datagrams(data: &[u8]) {
     })
     .expect("a worker");
     let (router, _) = worker.create_router(&ortc::default_router_codecs()).expect("a router");
-    let options = WebRtcTransportOptions { enable_sctp: true };
+    let options = WebRtcTransportOptions { enable_sctp: true, ..WebRtcTransportOptions::default() };
     let transport = worker.create_webrtc_transport(router, &options).expect("a transport");
     let remote = DtlsParameters { role: DtlsRole::Client, fingerprints: vec![CREDENTIALS.fingerprint()] };
     worker.connect_transport(now, transport.id, remote).expect("connects once");

@@ -13,12 +13,16 @@ use crate::ids::{
 };
 use crate::media::codec::Layers;
 use crate::media::ortc::ProducerType;
+use crate::sfu::bandwidth::outgoing;
 
 /// How a WebRTC transport is made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WebRtcTransportOptions {
     /// Whether it carries data channels.
     pub enable_sctp: bool,
+    /// What the path to the peer is thought to take before anything is known of it: as mediasoup has it, 600 kbit/s
+    /// if nothing is said. Not below [`outgoing::MINIMUM`] and not above [`outgoing::MAX_INITIAL`].
+    pub initial_available_outgoing_bitrate: Option<Bitrate>,
 }
 
 /// What a client needs to build its end of a WebRTC transport (the answer to mediasoup's `createWebRtcTransport`).
@@ -286,6 +290,25 @@ pub enum ConnectTransportError {
     /// The DTLS endpoint could not be set up.
     #[error("DTLS could not be set up: {0}")]
     Dtls(String),
+}
+
+/// Why a bound of a transport's bitrate could not be set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetBitrateError {
+    /// No such transport.
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    /// Nothing useful can be sent with so little.
+    #[error("a bound of {0} is below the least bitrate, {min}", min = outgoing::MINIMUM)]
+    TooLow(Bitrate),
+    /// The minimum would be above the maximum.
+    #[error("the least outgoing bitrate ({min}) can't be above the largest ({max})")]
+    Crossed {
+        /// The minimum that is set or was to be set.
+        min: Bitrate,
+        /// The maximum, likewise.
+        max: Bitrate,
+    },
 }
 
 /// Why a producer could not be made.

@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use mediasoup_types::rtp_parameters::RtpParameters;
 
+use crate::ids::Bitrate;
 use crate::media::rtp::RtpView;
 use incoming::Incoming;
 use outgoing::Outgoing;
@@ -31,6 +32,8 @@ pub struct Bandwidth {
     pub incoming: Incoming,
     /// Towards the peer, once it has consumers.
     pub outgoing: Option<Box<Outgoing>>,
+    /// What the path to the peer is thought to take at first, if that was told.
+    pub initial: Option<Bitrate>,
 }
 
 impl Bandwidth {
@@ -53,6 +56,8 @@ impl Bandwidth {
     }
 
     fn outgoing(&mut self, now: Instant) -> &mut Outgoing {
-        self.outgoing.get_or_insert_with(|| Box::new(Outgoing::new(now)))
+        let initial = self.initial;
+        self.outgoing
+            .get_or_insert_with(|| Box::new(Outgoing::new(now, initial.unwrap_or(outgoing::INITIAL))))
     }
 }

@@ -206,6 +206,15 @@ pub struct TransportStats {
     /// What the path to the peer is thought to take, in bit/s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub available_outgoing_bitrate: Option<u64>,
+    /// What the peer was asked to stay below, in bit/s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_incoming_bitrate: Option<u64>,
+    /// What the path to the peer is not thought to exceed, in bit/s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_outgoing_bitrate: Option<u64>,
+    /// What it is thought to take in any case, in bit/s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_outgoing_bitrate: Option<u64>,
     /// The ICE role of a WebRTC transport: always `controlled`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ice_role: Option<&'static str>,
@@ -324,6 +333,7 @@ fn transport_stats(transport: &Transport, timestamp: u64) -> TransportStats {
         (false, false) => "new",
     };
     let outgoing = transport.bandwidth.outgoing.as_ref();
+    let (min_outgoing, max_outgoing) = outgoing.map(|outgoing| outgoing.bounds()).unwrap_or_default();
     TransportStats {
         r#type: match &transport.kind {
             Kind::WebRtc(_) => "webrtc-transport",
@@ -344,6 +354,9 @@ fn transport_stats(transport: &Transport, timestamp: u64) -> TransportStats {
         rtx_bytes_sent: traffic.rtx_sent.bytes,
         rtx_send_bitrate: traffic.rtx_sent.bitrate,
         available_outgoing_bitrate: outgoing.and_then(|outgoing| outgoing.available()).map(|rate| rate.0),
+        max_incoming_bitrate: transport.bandwidth.incoming.limit().map(|rate| rate.0),
+        max_outgoing_bitrate: max_outgoing.map(|rate| rate.0),
+        min_outgoing_bitrate: min_outgoing.map(|rate| rate.0),
         ice_role: webrtc.map(|_| "controlled"),
         ice_state: webrtc.map(|_| if transport.path.is_some() { "connected" } else { "new" }),
         ice_selected_tuple: webrtc.and(transport.path.as_ref()).map(tuple_stats),

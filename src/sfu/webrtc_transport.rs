@@ -51,8 +51,9 @@ impl Worker {
         let (key, id) =
             self.add_transport(router, Kind::WebRtc(Box::new(WebRtc { ice, dtls: Dtls::default() })))?;
         self.ufrags.insert(ufrag, key);
-        if let Some(transport) = self.transports.get_mut(key).filter(|_| options.enable_sctp) {
-            transport.data.sctp = Some(Sctp::new(self.config.ntp_at.0));
+        if let Some(transport) = self.transports.get_mut(key) {
+            transport.bandwidth.initial = options.initial_available_outgoing_bitrate;
+            transport.data.sctp = options.enable_sctp.then(|| Sctp::new(self.config.ntp_at.0));
         }
         Ok(WebRtcTransportInfo {
             id,

@@ -138,7 +138,7 @@ impl State {
             (false, false) => return Err(Refusal::bad(&"neither producing nor consuming")),
         };
         let enable_sctp = wanted.enable_sctp || wanted.sctp_capabilities.is_some();
-        let options = WebRtcTransportOptions { enable_sctp };
+        let options = WebRtcTransportOptions { enable_sctp, ..WebRtcTransportOptions::default() };
         let made = room.create_transport(peer, direction, false, options).await?;
         self.want_all(room, peer);
         Ok(to_value(&TransportOptions::from(made)))

@@ -35,7 +35,7 @@ use crate::ids::{Bitrate, ConsumerId, ProducerId, RouterId, TapId, TransportId};
 use crate::media::codec::Layers;
 use crate::sfu::api::{
     ConnectTransportError, ConsumeError, ConsumerInfo, ConsumerScore, CreateRouterError,
-    CreateTransportError, Event, NotFound, ProduceError, ProducerInfo, TapInfo, TapOutput,
+    CreateTransportError, Event, NotFound, ProduceError, ProducerInfo, SetBitrateError, TapInfo, TapOutput,
     WebRtcTransportInfo, WebRtcTransportOptions, WorkerStats,
 };
 use crate::sfu::dtls::Credentials;
@@ -445,36 +445,36 @@ impl RouterHandle {
     /// Limits what a transport's peer sends, as far as it heeds REMB; none ends the limit.
     ///
     /// # Errors
-    /// Fails if there is no such transport.
+    /// See [`SetBitrateError`].
     pub async fn set_max_incoming_bitrate(
         &self,
         transport: TransportId,
         limit: Option<Bitrate>,
-    ) -> Result<(), RequestError<NotFound>> {
+    ) -> Result<(), RequestError<SetBitrateError>> {
         self.worker.call(move |turn| turn.core.set_max_incoming_bitrate(turn.now, transport, limit)).await
     }
 
     /// Bounds from above what a transport's path to its peer is thought to take.
     ///
     /// # Errors
-    /// Fails if there is no such transport.
+    /// See [`SetBitrateError`].
     pub async fn set_max_outgoing_bitrate(
         &self,
         transport: TransportId,
         limit: Option<Bitrate>,
-    ) -> Result<(), RequestError<NotFound>> {
+    ) -> Result<(), RequestError<SetBitrateError>> {
         self.worker.call(move |turn| turn.core.set_max_outgoing_bitrate(turn.now, transport, limit)).await
     }
 
     /// Bounds from below what a transport's path to its peer is thought to take.
     ///
     /// # Errors
-    /// Fails if there is no such transport.
+    /// See [`SetBitrateError`].
     pub async fn set_min_outgoing_bitrate(
         &self,
         transport: TransportId,
         limit: Option<Bitrate>,
-    ) -> Result<(), RequestError<NotFound>> {
+    ) -> Result<(), RequestError<SetBitrateError>> {
         self.worker.call(move |turn| turn.core.set_min_outgoing_bitrate(turn.now, transport, limit)).await
     }
 

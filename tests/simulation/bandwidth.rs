@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use weir::ids::{Bitrate, ConsumerId, TransportId};
-use weir::sfu::api::Event;
+use weir::sfu::api::{Event, WebRtcTransportOptions};
 
 use crate::network::Link;
 use crate::peer::OPUS;
 use crate::plot::{self, Sample};
-use crate::world::{Camera, World, film};
+use crate::world::{Camera, TRANSPORT, World, film};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The streams of the publisher and their bitrates in kbit/s.
@@ -197,6 +197,22 @@ fn each_viewer_gets_what_its_link_takes() {
     for viewer in 0..capacities.len() {
         let heard = show.heard(viewer);
         assert!(heard as u64 * 100 >= show.audio_packets * 90, "{viewer}: {heard} of {}", show.audio_packets);
+    }
+}
+
+#[test]
+fn what_is_told_of_a_path_is_believed_until_more_is_known() {
+    let mut world = World::new(23);
+    world.viewers_report = true;
+    let (_, sending) = world.join();
+    let producer = world.produce(sending, &[1000]);
+    let kbps = Bitrate::kbps;
+    for (told, believed) in [(None, kbps(600)), (Some(kbps(1500)), kbps(1500)), (Some(Bitrate(1)), kbps(30))]
+    {
+        let options = WebRtcTransportOptions { initial_available_outgoing_bitrate: told, ..TRANSPORT };
+        let viewing = world.core.create_webrtc_transport(world.router, &options).unwrap().id;
+        world.core.consume(world.now, viewing, producer.id, &world.capabilities, true).unwrap();
+        assert_eq!(world.core.available_outgoing_bitrate(viewing).unwrap(), Some(believed));
     }
 }
 

@@ -20,7 +20,8 @@ use weir::sfu::{Config, SocketId, Transmit, Tuple, Worker};
 use crate::network::Network;
 use crate::peer::{OPUS, Peer, RTX, VP8, WIDE_SEQUENCE};
 
-pub(crate) const TRANSPORT: WebRtcTransportOptions = WebRtcTransportOptions { enable_sctp: true };
+pub(crate) const TRANSPORT: WebRtcTransportOptions =
+    WebRtcTransportOptions { enable_sctp: true, initial_available_outgoing_bitrate: None };
 pub(crate) const CONSENT_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) const GCM_LAST: [Profile; 2] =
     [Profile::Srtp_Aes128_Cm_Hmac_Sha1_80, Profile::Srtp_Aead_Aes_128_Gcm];

@@ -74,7 +74,10 @@ impl Core {
 
     /// Makes a transport and the client's end of it.
     pub(crate) async fn prepare(&self, behaviour: Behaviour) -> Result<Prepared> {
-        let options = WebRtcTransportOptions { enable_sctp: behaviour.data_channels };
+        let options = WebRtcTransportOptions {
+            enable_sctp: behaviour.data_channels,
+            ..WebRtcTransportOptions::default()
+        };
         let info = self.router.create_webrtc_transport(options).await?;
         let info = json!({
             "id": info.id, "iceParameters": info.ice_parameters, "iceCandidates": info.ice_candidates,

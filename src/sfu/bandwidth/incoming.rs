@@ -58,6 +58,12 @@ impl Incoming {
         self.limit_due = (self.limit.is_some() || self.unlimited > 0).then_some(now);
     }
 
+    /// What the peer may send.
+    #[must_use]
+    pub fn limit(&self) -> Option<Bitrate> {
+        self.limit
+    }
+
     /// Notes a packet. True if its feedback is the next one, so that a timer has to be set.
     #[inline]
     pub(super) fn note_arrival(&mut self, now: Instant, view: &RtpView<'_>) -> bool {

@@ -7,6 +7,7 @@ use mediasoup_types::rtp_parameters::{RtcpFeedback, RtpHeaderExtensionUri as Uri
 
 use crate::ids::Bitrate;
 use crate::media::rtcp::transport_cc::{REFERENCE_WRAP, TICK_US, TICKS_PER_REFERENCE, TransportFeedback};
+use crate::sfu::api::SetBitrateError;
 use crate::sfu::bandwidth::allocate::Steadiness;
 use crate::sfu::bandwidth::estimator::Estimator;
 use crate::sfu::bandwidth::probe::Prober;
@@ -15,6 +16,8 @@ use crate::sfu::bandwidth::trend::Acknowledged;
 
 /// What a path is thought to take before anything is known (mediasoup's default).
 pub const INITIAL: Bitrate = Bitrate::kbps(600);
+/// More than that is not believed without having seen it.
+pub const MAX_INITIAL: Bitrate = Bitrate::kbps(20_000);
 /// No estimate is below this.
 pub const MINIMUM: Bitrate = Bitrate::kbps(30);
 /// The estimate is bound to what is wanted by this factor, so that no feedback, true or not, takes it anywhere else.
@@ -95,18 +98,19 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// A path that nothing is known of.
+    /// A path that nothing is known of, and that is thought to take `initial` until it is.
     #[must_use]
-    pub fn new(now: Instant) -> Self {
+    pub fn new(now: Instant, initial: Bitrate) -> Self {
+        let initial = initial.clamp(MINIMUM, MAX_INITIAL);
         Self {
             reporting: None,
             epoch: now,
             sent: SentPackets::default(),
-            estimator: Estimator::new(INITIAL, MINIMUM, INITIAL),
+            estimator: Estimator::new(initial, MINIMUM, initial),
             prober: Prober::default(),
             told: None,
             reference: (0, 0),
-            initial: INITIAL,
+            initial,
             min: MINIMUM,
             max: None,
             desired: Bitrate::default(),
@@ -136,16 +140,33 @@ impl Outgoing {
         self.reporting = self.reporting.or(reporting);
     }
 
-    /// Bounds the estimate.
-    pub fn set_min(&mut self, min: Option<Bitrate>) {
-        self.min = min.unwrap_or_default().max(MINIMUM);
+    /// Bounds the estimate from below, or only by [`MINIMUM`].
+    ///
+    /// # Errors
+    /// Fails if that is too low or above the maximum.
+    pub fn set_min(&mut self, min: Option<Bitrate>) -> Result<(), SetBitrateError> {
+        let min = min.unwrap_or(MINIMUM);
+        check_bounds(min, self.max)?;
+        self.min = min;
         self.apply_bounds();
+        Ok(())
     }
 
-    /// Bounds the estimate.
-    pub fn set_max(&mut self, max: Option<Bitrate>) {
+    /// Bounds the estimate from above, or not.
+    ///
+    /// # Errors
+    /// Fails if that is below the minimum.
+    pub fn set_max(&mut self, max: Option<Bitrate>) -> Result<(), SetBitrateError> {
+        check_bounds(self.min, max)?;
         self.max = max;
         self.apply_bounds();
+        Ok(())
+    }
+
+    /// The bounds that were set.
+    #[must_use]
+    pub fn bounds(&self) -> (Option<Bitrate>, Option<Bitrate>) {
+        ((self.min != MINIMUM).then_some(self.min), self.max)
     }
 
     /// Says what all consumers together would take at their best, and whether that is more than they get.
@@ -347,6 +368,17 @@ impl Outgoing {
     #[must_use]
     pub fn estimator(&self) -> &Estimator {
         &self.estimator
+    }
+}
+
+fn check_bounds(min: Bitrate, max: Option<Bitrate>) -> Result<(), SetBitrateError> {
+    let lowest = max.map_or(min, |max| max.min(min));
+    if lowest < MINIMUM {
+        return Err(SetBitrateError::TooLow(lowest));
+    }
+    match max {
+        Some(max) if max < min => Err(SetBitrateError::Crossed { min, max }),
+        _ => Ok(()),
     }
 }
 

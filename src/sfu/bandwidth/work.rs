@@ -8,11 +8,12 @@ use smallvec::SmallVec;
 
 use super::Outgoing;
 use super::allocate::Wish;
+use super::outgoing::MINIMUM;
 use crate::ids::{Bitrate, TransportId};
 use crate::media::codec::Layers;
 use crate::media::ortc::ProducerType;
 use crate::media::rtcp::transport_cc::TransportFeedback;
-use crate::sfu::api::{Event, NotFound};
+use crate::sfu::api::{Event, NotFound, SetBitrateError};
 use crate::sfu::consumer::Stamp;
 use crate::sfu::layers::{Allocation, Ladder};
 use crate::sfu::{Worker, not_found, post};
@@ -34,13 +35,16 @@ impl Worker {
     /// told by REMB, which is a wish: nothing is dropped.
     ///
     /// # Errors
-    /// Fails if there is no such transport.
+    /// Fails if there is no such transport or the limit is too low to be of use.
     pub fn set_max_incoming_bitrate(
         &mut self,
         now: Instant,
         id: TransportId,
         limit: Option<Bitrate>,
-    ) -> Result<(), NotFound> {
+    ) -> Result<(), SetBitrateError> {
+        if let Some(limit) = limit.filter(|limit| *limit < MINIMUM) {
+            return Err(SetBitrateError::TooLow(limit));
+        }
         let key = self.transport_key(id)?;
         let transport = self.transports.get_mut(key).ok_or_else(|| not_found("transport", &id))?;
         transport.bandwidth.incoming.set_limit(now, limit);
@@ -51,26 +55,26 @@ impl Worker {
     /// Bounds from above what a transport's path is thought to take (mediasoup's `maxOutgoingBitrate`).
     ///
     /// # Errors
-    /// Fails if there is no such transport.
+    /// Fails if there is no such transport or the bounds make no sense.
     pub fn set_max_outgoing_bitrate(
         &mut self,
         now: Instant,
         id: TransportId,
         limit: Option<Bitrate>,
-    ) -> Result<(), NotFound> {
+    ) -> Result<(), SetBitrateError> {
         self.bound_outgoing(now, id, |outgoing| outgoing.set_max(limit))
     }
 
     /// Bounds from below what a transport's path is thought to take (mediasoup's `minOutgoingBitrate`).
     ///
     /// # Errors
-    /// Fails if there is no such transport.
+    /// Fails if there is no such transport or the bounds make no sense.
     pub fn set_min_outgoing_bitrate(
         &mut self,
         now: Instant,
         id: TransportId,
         limit: Option<Bitrate>,
-    ) -> Result<(), NotFound> {
+    ) -> Result<(), SetBitrateError> {
         self.bound_outgoing(now, id, |outgoing| outgoing.set_min(limit))
     }
 
@@ -78,11 +82,11 @@ impl Worker {
         &mut self,
         now: Instant,
         id: TransportId,
-        bound: impl FnOnce(&mut Outgoing),
-    ) -> Result<(), NotFound> {
+        bound: impl FnOnce(&mut Outgoing) -> Result<(), SetBitrateError>,
+    ) -> Result<(), SetBitrateError> {
         let key = self.transport_key(id)?;
         let transport = self.transports.get_mut(key).ok_or_else(|| not_found("transport", &id))?;
-        bound(transport.bandwidth.outgoing(now));
+        bound(transport.bandwidth.outgoing(now))?;
         self.distribute(now, key);
         Ok(())
     }

@@ -56,7 +56,7 @@ struct Path {
 impl Path {
     fn new(seed: u64, kbps: u64) -> Self {
         let now = Instant::now();
-        let mut outgoing = Outgoing::new(now);
+        let mut outgoing = Outgoing::new(now, INITIAL);
         outgoing.add_consumer(&parameters(Uri::TransportWideCcDraft01, "transport-cc"));
         Self {
             now,
@@ -273,7 +273,7 @@ fn lies_take_the_estimate_no_further_than_the_wish() {
 #[test]
 fn the_estimate_of_an_old_viewer_is_taken_within_the_bounds() {
     let now = Instant::now();
-    let mut outgoing = Outgoing::new(now);
+    let mut outgoing = Outgoing::new(now, INITIAL);
     assert_eq!(outgoing.available(), None, "nobody reports");
     outgoing.add_consumer(&parameters(Uri::AbsSendTime, "goog-remb"));
     assert_eq!(outgoing.available(), Some(INITIAL));
@@ -283,9 +283,29 @@ fn the_estimate_of_an_old_viewer_is_taken_within_the_bounds() {
     assert_eq!(outgoing.announce(now), None, "hardly news");
     assert!(outgoing.announce(now + ANNOUNCEMENT_INTERVAL).is_some());
     outgoing.handle_estimate(Bitrate(u64::MAX));
-    outgoing.set_max(Some(Bitrate::kbps(900)));
+    outgoing.set_max(Some(Bitrate::kbps(900))).unwrap();
     assert_eq!(outgoing.available(), Some(Bitrate::kbps(900)));
     outgoing.handle_estimate(Bitrate(0));
-    outgoing.set_min(Some(Bitrate::kbps(200)));
+    outgoing.set_min(Some(Bitrate::kbps(200))).unwrap();
     assert_eq!(outgoing.available(), Some(Bitrate::kbps(200)));
+}
+
+#[test]
+fn bounds_that_make_no_sense_are_refused_and_change_nothing() {
+    let now = Instant::now();
+    let mut outgoing = Outgoing::new(now, Bitrate(1));
+    outgoing.add_consumer(&parameters(Uri::TransportWideCcDraft01, "transport-cc"));
+    assert_eq!(outgoing.available(), Some(MINIMUM), "the least there is");
+    let kbps = Bitrate::kbps;
+    outgoing.set_max(Some(kbps(500))).unwrap();
+    let crossed = SetBitrateError::Crossed { min: kbps(501), max: kbps(500) };
+    assert_eq!(outgoing.set_min(Some(kbps(501))), Err(crossed));
+    assert_eq!(outgoing.set_min(Some(kbps(29))), Err(SetBitrateError::TooLow(kbps(29))));
+    assert_eq!(outgoing.set_max(Some(Bitrate(0))), Err(SetBitrateError::TooLow(Bitrate(0))));
+    assert_eq!(outgoing.bounds(), (None, Some(kbps(500))));
+    outgoing.set_min(Some(kbps(500))).unwrap();
+    assert_eq!(outgoing.available(), Some(kbps(500)));
+    assert!(outgoing.set_max(Some(kbps(499))).is_err());
+    outgoing.set_max(None).unwrap();
+    assert_eq!(outgoing.bounds(), (Some(kbps(500)), None));
 }
