@@ -12,8 +12,8 @@ export interface HlsReport {
   /** hls.js errors, fatal or not, as `details`, in order. */
   errors: string[];
   fatal: string[];
-  /** Times that the element ran dry after it had begun to play. */
-  waits: number;
+  /** Where the element stopped although it had more to play, and what it had: `3.2 of 0-3.2,3.5-6`. */
+  holes: string[];
   /** Every picture size seen, such as `640x360`, in order, without repeats in a row. */
   sizes: string[];
   framesDecoded: number;
@@ -23,6 +23,9 @@ export interface HlsReport {
   latency: number;
 }
 
+/** With less than this in front of it the element waits for more, in seconds. */
+const DRY_S = 0.3;
+
 export class HlsViewer {
   readonly #hls = new Hls();
   readonly #video = document.createElement('video');
@@ -30,7 +33,7 @@ export class HlsViewer {
   readonly #fatal: string[] = [];
   readonly #sizes: string[] = [];
   #startedAt: number | undefined;
-  #waits = 0;
+  readonly #holes: string[] = [];
 
   constructor(url: string) {
     this.#video.autoplay = true;
@@ -39,8 +42,10 @@ export class HlsViewer {
       this.#startedAt ??= this.#video.currentTime;
     });
     this.#video.addEventListener('waiting', () => {
-      if (this.#startedAt !== undefined) {
-        this.#waits += 1;
+      // Running dry is a matter of how fast this machine is; stopping in front of more media is a fault of the media.
+      const ranges = this.#ranges();
+      if (this.#startedAt !== undefined && ranges.some(([from]) => from > this.#video.currentTime)) {
+        this.#holes.push(`${this.#video.currentTime} of ${ranges.map((range) => range.join('-'))}`);
       }
     });
     this.#video.addEventListener('resize', () => {
@@ -50,6 +55,9 @@ export class HlsViewer {
       }
     });
     this.#hls.on(Hls.Events.ERROR, (_event, data) => {
+      if (data.details === Hls.ErrorDetails.BUFFER_STALLED_ERROR && this.#isDry()) {
+        return;
+      }
       const text =
         `${data.details}${data.response ? ` ${data.response.code} ${data.url ?? data.frag?.url}` : ''} ${data.reason ?? ''}`.trim();
       this.#errors.push(text);
@@ -69,7 +77,7 @@ export class HlsViewer {
       paused: this.#video.paused,
       errors: this.#errors,
       fatal: this.#fatal,
-      waits: this.#waits,
+      holes: this.#holes,
       sizes: this.#sizes,
       framesDecoded: this.#video.getVideoPlaybackQuality().totalVideoFrames,
       audioDecodedBytes: counted.webkitAudioDecodedByteCount ?? 0,
@@ -82,5 +90,14 @@ export class HlsViewer {
       })),
       latency: this.#hls.latency,
     };
+  }
+  #ranges(): [number, number][] {
+    const { buffered } = this.#video;
+    return Array.from({ length: buffered.length }, (_, index) => [buffered.start(index), buffered.end(index)]);
+  }
+
+  /** Whether nothing is left to play. */
+  #isDry(): boolean {
+    return !this.#ranges().some(([, end]) => end > this.#video.currentTime + DRY_S);
   }
 }

@@ -133,12 +133,12 @@ async function finish(show: Show, kinds: { video?: boolean; audio?: boolean }): 
   const played = ({ startedAt, currentTime }: HlsReport) => (startedAt === undefined ? 0 : currentTime - startedAt);
   const over = async () => {
     const report = await hls(playing);
-    return played(report) > PLAY_S || report.fatal.length > 0 || report.waits > 0;
+    return played(report) > PLAY_S || report.fatal.length > 0 || report.holes.length > 0;
   };
   await expect.poll(over, { timeout: PLAY_TIMEOUT_MS }).toBe(true);
   const report = await hls(playing);
   await archive.stop();
-  expect(report).toMatchObject({ fatal: [], errors: [], waits: 0 });
+  expect(report).toMatchObject({ fatal: [], errors: [], holes: [] });
   expect(played(report)).toBeGreaterThan(PLAY_S);
   expect(report.framesDecoded > 0).toBe(kinds.video ?? false);
   expect(report.audioDecodedBytes > 0).toBe(kinds.audio ?? false);
