@@ -2,12 +2,16 @@
 //!
 //! A peer's failure stays that peer's; nothing here knows where the packets come from or who plays the result.
 
+mod blocking;
 mod disk;
 mod feed;
+mod meter;
 mod peer;
 mod pipeline;
 mod store;
+mod supervisor;
 mod templates;
+mod watchdog;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +28,11 @@ use tokio::task::JoinHandle;
 
 use crate::ids::{PeerId, ProducerId};
 use crate::sfu::api::TapOutput;
+use blocking::Blocking;
 use disk::{LastRound, Mirror};
+use feed::Shared;
+use meter::Meters;
+pub use meter::PipelineStats;
 use peer::{Command, Ending, Peer, PeerSetup};
 use store::{PeerFiles, Store};
 use templates::Templates;
@@ -113,6 +121,8 @@ pub struct Stats {
     pub files: usize,
     /// The bytes of all of them.
     pub bytes: usize,
+    /// Threads that start or stop a pipeline: if it stays above zero, pipelines hang.
+    pub state_changes: usize,
 }
 
 /// One file of a peer's HLS, ready to be sent.
@@ -138,7 +148,7 @@ struct Inner {
     folder: Option<PathBuf>,
     runtime: Handle,
     /// `None` if HLS is off.
-    templates: Option<Arc<Templates>>,
+    shared: Option<Shared>,
     store: Store,
     events: mpsc::Sender<EgressEvent>,
     peers: Mutex<Peers>,
@@ -167,12 +177,17 @@ impl Egress {
     /// names it.
     pub fn start(config: &Config, data_dir: &Path) -> anyhow::Result<(Self, mpsc::Receiver<EgressEvent>)> {
         let runtime = Handle::try_current().context("egress needs a tokio runtime")?;
-        let mut templates = None;
+        let mut shared = None;
         let mut folder = None;
         if config.enabled {
             gstreamer::init().context("GStreamer does not start")?;
             let own = Some(config.pipelines_dir.as_path()).filter(|path| !path.as_os_str().is_empty());
-            templates = Some(Arc::new(Templates::load(own)?));
+            shared = Some(Shared {
+                templates: Arc::new(Templates::load(own)?),
+                blocking: Blocking::default(),
+                meters: Meters::default(),
+                video_kbps: config.transcode_kbps,
+            });
             if config.write_to_disk {
                 let path = data_dir.join(LIVE_FOLDER);
                 disk::prepare(&path).with_context(|| format!("preparing {}", path.display()))?;
@@ -184,7 +199,7 @@ impl Egress {
             config: config.clone(),
             folder,
             runtime,
-            templates,
+            shared,
             store: Store::default(),
             events,
             peers: Mutex::default(),
@@ -195,7 +210,7 @@ impl Egress {
     /// Adds a track to a peer's HLS, starting it with the peer's first track. A second track of a kind takes the
     /// first one's place. Never waits. A track that can't be taken (codec, limits) is refused with a warning.
     pub fn add_track(&self, peer: &PeerId, track: Track) {
-        let Some(templates) = &self.inner.templates else { return };
+        let Some(shared) = &self.inner.shared else { return };
         let mut peers = self.peers();
         if peers.shut_down {
             return;
@@ -207,7 +222,7 @@ impl Egress {
                 tracing::warn!(%peer, limit = self.inner.config.max_peers, "too many peers for HLS");
                 return;
             }
-            let running = self.start_peer(peer, previous, Arc::clone(templates));
+            let running = self.start_peer(peer, previous, shared.clone());
             peers.running.insert(peer.clone(), running);
         }
         let Some(running) = peers.running.get(peer) else { return };
@@ -251,7 +266,14 @@ impl Egress {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (files, bytes) = self.inner.store.size();
-        Stats { hls_peers: self.peers().running.len(), files, bytes }
+        let state_changes = self.inner.shared.as_ref().map_or(0, |shared| shared.blocking.threads());
+        Stats { hls_peers: self.peers().running.len(), files, bytes, state_changes }
+    }
+
+    /// What each track's pipelines do.
+    #[must_use]
+    pub fn pipelines(&self) -> Vec<PipelineStats> {
+        self.inner.shared.as_ref().map(|shared| shared.meters.read()).unwrap_or_default()
     }
 
     /// Ends every playlist with its end tag and stops all pipelines, within about two seconds. Files stay readable.
@@ -280,7 +302,7 @@ impl Egress {
         self.inner.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start_peer(&self, peer: &PeerId, previous: Option<Running>, templates: Arc<Templates>) -> Running {
+    fn start_peer(&self, peer: &PeerId, previous: Option<Running>, shared: Shared) -> Running {
         let files = Arc::new(PeerFiles::default());
         let previous = previous.map(|previous| {
             files.set_next_sequence(previous.files.next_sequence());
@@ -293,7 +315,7 @@ impl Egress {
         let setup = PeerSetup {
             peer: peer.clone(),
             config: self.inner.config.clone(),
-            templates,
+            shared,
             files: Arc::clone(&files),
             events: self.inner.events.clone(),
             commands: receiver,

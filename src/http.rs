@@ -6,6 +6,7 @@
 
 mod demo;
 mod hls;
+mod metrics;
 mod range;
 mod server;
 mod sse;
@@ -100,6 +101,7 @@ impl Routes {
         Router::new()
             .route("/health", get(status::health))
             .route("/api/stats", get(status::stats))
+            .route("/metrics", get(metrics::metrics))
             .route("/api/live-streams", get(sse::live_streams))
             .route("/live/{file}", get(hls::file))
             .fallback(get(demo::file))

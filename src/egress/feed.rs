@@ -1,19 +1,25 @@
 //! One track on its way into segments: packets in order, on the peer's timeline, through a pipeline.
 //!
-//! A pipeline that fails is started again after a while; packets that come meanwhile are lost.
+//! Packets that come while a failed pipeline waits for its replacement are lost.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use mediasoup_types::rtp_parameters::{
     MediaKind, MimeType, MimeTypeAudio, MimeTypeVideo, RtpCodecParameters,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::pipeline::{Output, Pipeline};
+use super::blocking::Blocking;
+use super::meter::{Meter, Meters, OnTheWay};
+use super::pipeline::{Output, Pipeline, Plan};
+use super::supervisor::{self, Supervisor};
 use super::templates::{Template, Templates, Variables};
+use super::watchdog::Watchdog;
 use super::{KeyFrameRequester, Track};
-use crate::ids::ProducerId;
+use crate::ids::{PeerId, ProducerId};
+use crate::media::codec;
 use crate::media::opus;
 use crate::media::reorder::Reorder;
 use crate::media::rtp::RtpView;
@@ -25,12 +31,6 @@ use crate::sfu::api::{TapOutput, TapPacket};
 const PATIENCE: Duration = Duration::from_millis(150);
 /// The most packets that wait for a missing one.
 const REORDER_CAPACITY: usize = 1024;
-/// The wait before a failed pipeline's first restart; each further one takes twice as long.
-const FIRST_BACKOFF: Duration = Duration::from_millis(250);
-/// The longest wait before a restart.
-const MAX_BACKOFF: Duration = Duration::from_secs(10);
-/// A pipeline that ran for so long is healthy: its next failure waits for [`FIRST_BACKOFF`] again.
-const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 /// Video packets that bring no picture for so long mean that the decoder needs a key frame.
 const NO_PICTURE: Duration = Duration::from_millis(500);
 
@@ -38,6 +38,16 @@ const NO_PICTURE: Duration = Duration::from_millis(500);
 const MIN_CONCEALED: Duration = Duration::from_micros(2500);
 /// A longer hole in the sound is not concealed but silent; above the 400 ms between packets of Opus DTX.
 const MAX_CONCEALED: Duration = Duration::from_millis(500);
+
+/// What all feeds share.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub(super) templates: Arc<Templates>,
+    pub(super) blocking: Blocking,
+    pub(super) meters: Meters,
+    /// The bit rate of transcoded video, in kbit/s.
+    pub(super) video_kbps: u32,
+}
 
 /// The moments of a peer's timeline by the process's clock.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +63,10 @@ impl Epoch {
 #[derive(Debug)]
 pub(super) enum Event {
     Output(Output),
+    /// A pipeline runs from now on; `again` if it took another one's place.
+    Started {
+        again: bool,
+    },
     Tap(TapOutput),
     /// Packets may have become due.
     Due,
@@ -74,17 +88,6 @@ struct Last {
     ends: Option<MediaTime>,
 }
 
-enum Engine {
-    Running {
-        pipeline: Box<Pipeline>,
-        since: Instant,
-    },
-    /// It failed and is started again at `at`.
-    Waiting {
-        at: Instant,
-    },
-}
-
 /// One track.
 pub(super) struct Feed {
     pub(super) producer_id: ProducerId,
@@ -92,13 +95,13 @@ pub(super) struct Feed {
     pub(super) clock: RtpClock,
     epoch: Epoch,
     template: Template,
-    variables: Variables,
-    templates: Arc<Templates>,
+    mime_type: MimeType,
+    supervisor: Supervisor,
+    meter: Arc<Meter>,
     source: mpsc::Receiver<TapOutput>,
     request_key_frame: KeyFrameRequester,
     reorder: Reorder<TapPacket>,
-    engine: Engine,
-    backoff: Duration,
+    on_the_way: OnTheWay,
     /// The last packet in order.
     last: Option<Last>,
     /// When packets without pictures began.
@@ -106,68 +109,75 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// Starts a track's pipeline. `None` if its codec isn't one that HLS is made of.
-    pub(super) async fn start(
-        track: Track,
-        epoch: Epoch,
-        templates: &Arc<Templates>,
-        video_kbps: u32,
-    ) -> Option<Self> {
-        let (template, pace) = template_of(&track.codec)?;
+    /// Begins to start a track's pipeline. `None` if its codec isn't one that HLS is made of.
+    pub(super) fn start(peer: &PeerId, track: Track, epoch: Epoch, shared: &Shared) -> Option<Self> {
+        let mime_type = track.codec.mime_type();
+        let (template, pace) = template_of(mime_type)?;
         let channels = match &track.codec {
             RtpCodecParameters::Audio { channels, .. } => channels.get(),
             RtpCodecParameters::Video { .. } => 1,
         };
         let clock_rate = track.codec.clock_rate().get();
-        let variables = Variables { clock_rate, channels, video_kbps };
-        let mut feed = Self {
+        let kind = track.kind;
+        let meter = shared.meters.add(Meter::new(peer.clone(), kind, template.name()));
+        let plan = Plan {
+            templates: Arc::clone(&shared.templates),
+            template,
+            kind,
+            variables: Variables { clock_rate, channels, video_kbps: shared.video_kbps },
+            blocking: shared.blocking.for_track(),
+            meter: Arc::clone(&meter),
+        };
+        Some(Self {
             producer_id: track.producer_id,
-            kind: track.kind,
+            kind,
             clock: RtpClock::new(clock_rate, pace),
             epoch,
             template,
-            variables,
-            templates: Arc::clone(templates),
+            mime_type,
+            supervisor: Supervisor::new(plan, kind == MediaKind::Video, Instant::now()),
+            meter,
             source: track.source,
             request_key_frame: track.request_key_frame,
             reorder: Reorder::new(PATIENCE, REORDER_CAPACITY),
-            engine: Engine::Waiting { at: Instant::now() },
-            backoff: FIRST_BACKOFF,
+            on_the_way: OnTheWay::default(),
             last: None,
             fruitless_since: None,
-        };
-        feed.start_pipeline().await;
-        Some(feed)
+        })
     }
 
     /// The next event. Cancel safe.
     pub(super) async fn next(&mut self) -> Event {
-        let due = self.reorder.deadline();
+        // A pipeline that runs in a moment gets everything: meanwhile packets wait in the tap.
+        let starting = self.supervisor.is_starting();
+        let due = self.reorder.deadline().filter(|_| !starting);
         let wait = async {
             match due {
                 Some(due) => tokio::time::sleep_until(due.into()).await,
                 None => std::future::pending().await,
             }
         };
-        let output = async {
-            match &mut self.engine {
-                Engine::Running { pipeline, .. } => pipeline.next().await,
-                Engine::Waiting { .. } => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            output = output => Event::Output(output),
-            tapped = self.source.recv() => Event::Tap(tapped.unwrap_or(TapOutput::Closed)),
+            event = self.supervisor.next() => match event {
+                supervisor::Event::Output(output) => Event::Output(output),
+                supervisor::Event::Started { again } => self.started(again),
+            },
+            tapped = self.source.recv(), if !starting => Event::Tap(tapped.unwrap_or(TapOutput::Closed)),
             () = wait => Event::Due,
         }
     }
 
+    fn started(&mut self, again: bool) -> Event {
+        self.on_the_way.clear();
+        if again && self.kind == MediaKind::Video {
+            self.ask_publisher();
+        }
+        Event::Started { again }
+    }
+
     /// An output that is there already, to save a round through the scheduler.
     pub(super) fn try_output(&mut self) -> Option<Output> {
-        match &mut self.engine {
-            Engine::Running { pipeline, .. } => pipeline.try_next(),
-            Engine::Waiting { .. } => None,
-        }
+        self.supervisor.try_output()
     }
 
     /// Takes a packet from the tap.
@@ -183,6 +193,10 @@ impl Feed {
             let TapPacket { data, arrival } = ordered.packet;
             let Ok(view) = RtpView::parse(&data) else { continue };
             let pts = self.clock.moment(view.timestamp(), self.epoch.moment(arrival));
+            if ordered.lost_before > 0 {
+                self.meter.packets_lost(ordered.lost_before);
+                self.supervisor.watchdog().into_iter().for_each(Watchdog::lost);
+            }
             if ordered.lost_before > 0 && self.kind == MediaKind::Video {
                 let found = self.damage(pts, view.payload());
                 let from = damage.map_or(found.from, |earlier| earlier.from);
@@ -193,11 +207,24 @@ impl Feed {
             if self.kind == MediaKind::Video {
                 self.fruitless_since.get_or_insert(now);
             }
-            if let Engine::Running { pipeline, .. } = &self.engine {
-                pipeline.push(data, pts);
-            }
+            self.feed_pipeline(data, pts, arrival);
         }
         damage
+    }
+
+    fn feed_pipeline(&mut self, packet: Bytes, pts: MediaTime, arrival: Instant) {
+        let Ok(view) = RtpView::parse(&packet) else { return };
+        let starts_key_frame = codec::is_key_frame(self.mime_type, view.payload());
+        let ends_frame = view.marker() || self.kind == MediaKind::Audio;
+        let Some(watchdog) = self.supervisor.watchdog() else { return self.meter.dropped() };
+        watchdog.fed(starts_key_frame, ends_frame);
+        if ends_frame {
+            self.meter.frame_in();
+        }
+        self.on_the_way.note(pts, arrival);
+        if let Some(pipeline) = self.supervisor.pipeline() {
+            pipeline.push(packet, pts);
+        }
     }
 
     /// Tells the decoder of a hole before a packet of sound, so that it conceals what was lost and makes comfort noise
@@ -207,7 +234,7 @@ impl Feed {
             return None;
         }
         let ended = self.last.and_then(|last| last.ends);
-        if let (Some(ended), Engine::Running { pipeline, .. }) = (ended, &self.engine) {
+        if let (Some(ended), Some(pipeline)) = (ended, self.supervisor.pipeline()) {
             let hole = pts.since(ended);
             if (MIN_CONCEALED..=MAX_CONCEALED).contains(&hole) {
                 pipeline.push_gap(ended, hole);
@@ -229,7 +256,7 @@ impl Feed {
     /// Passes a segmenter's request on to whoever makes the key frames.
     pub(super) fn request_key_frame(&self, request: KeyFrameRequest) {
         let encodes = self.template.encodes_video();
-        if let (true, Engine::Running { pipeline, .. }) = (encodes, &self.engine) {
+        if let (true, Some(pipeline)) = (encodes, self.supervisor.pipeline()) {
             pipeline.force_key_frame(match request {
                 KeyFrameRequest::Due(at) => Some(at),
                 KeyFrameRequest::Missing => None,
@@ -250,68 +277,41 @@ impl Feed {
         (self.request_key_frame)();
     }
 
-    /// Notes that a picture came out.
-    pub(super) fn fruitful(&mut self) {
+    /// Notes that an access unit of the moment `pts` came out.
+    pub(super) fn fruitful(&mut self, pts: MediaTime, now: Instant) {
         self.fruitless_since = None;
+        self.supervisor.watchdog().into_iter().for_each(Watchdog::answered);
+        let arrival = self.on_the_way.take(pts);
+        self.meter.unit_out(arrival.map(|arrival| now.saturating_duration_since(arrival)));
     }
 
     /// Notes that the pipeline failed.
-    pub(super) fn failed(&mut self, now: Instant) {
-        if let Engine::Running { since, .. } = &self.engine
-            && now.saturating_duration_since(*since) >= HEALTHY_AFTER
-        {
-            self.backoff = FIRST_BACKOFF;
-        }
-        self.engine = Engine::Waiting { at: now + self.backoff };
-        self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
+    pub(super) fn failed(&mut self, reason: &str, now: Instant) {
+        self.supervisor.failed(reason, now);
     }
 
-    /// Regular upkeep: restarts a failed pipeline (then it answers true), asks for a key frame if packets bring no
-    /// picture.
-    pub(super) async fn tick(&mut self, now: Instant) -> bool {
+    /// Regular upkeep: replaces a pipeline that hangs, asks for a key frame if packets bring no picture.
+    pub(super) fn tick(&mut self, now: Instant) {
         if self.fruitless_since.is_some_and(|since| now.saturating_duration_since(since) >= NO_PICTURE) {
             self.fruitless_since = None;
             self.ask_publisher();
         }
-        match self.engine {
-            Engine::Waiting { at } if at <= now => self.start_pipeline().await,
-            _ => false,
-        }
+        self.supervisor.tick(now);
     }
 
     /// Whether access units were lost between the pipeline and its reader.
     pub(super) fn take_overflow(&self) -> bool {
-        matches!(&self.engine, Engine::Running { pipeline, .. } if pipeline.take_overflow())
+        self.supervisor.pipeline().is_some_and(Pipeline::take_overflow)
     }
 
-    /// Stops the pipeline and waits for its threads.
-    pub(super) async fn stop(self) {
-        if let Engine::Running { pipeline, .. } = self.engine {
-            pipeline.stop().await;
-        }
-    }
-
-    /// Starts the pipeline, or waits for another try; says whether it runs.
-    async fn start_pipeline(&mut self) -> bool {
-        let (templates, template) = (Arc::clone(&self.templates), self.template);
-        let (kind, variables) = (self.kind, self.variables);
-        let start = move || Pipeline::start(&templates, template, kind, variables);
-        let reason = match tokio::task::spawn_blocking(start).await {
-            Ok(Ok(pipeline)) => {
-                self.engine = Engine::Running { pipeline: Box::new(pipeline), since: Instant::now() };
-                return true;
-            }
-            Ok(Err(reason)) => format!("{reason:#}"),
-            Err(reason) => reason.to_string(),
-        };
-        tracing::warn!(producer = %self.producer_id, reason, "pipeline not started");
-        self.failed(Instant::now());
-        false
+    /// Stops the pipeline; the answer comes when its threads have ended.
+    pub(super) fn stop(self) -> Option<oneshot::Receiver<()>> {
+        self.supervisor.stop()
     }
 }
 
-fn template_of(codec: &RtpCodecParameters) -> Option<(Template, Pace)> {
-    match codec.mime_type() {
+fn template_of(mime_type: MimeType) -> Option<(Template, Pace)> {
+    match mime_type {
         MimeType::Video(MimeTypeVideo::H264) => Some((Template::H264, Pace::Gentle)),
         MimeType::Video(MimeTypeVideo::Vp8) => Some((Template::Vp8, Pace::Gentle)),
         MimeType::Video(MimeTypeVideo::Vp9) => Some((Template::Vp9, Pace::Gentle)),

@@ -9,10 +9,9 @@ use mediasoup_types::rtp_parameters::MediaKind;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::feed::{Damage, Epoch, Event, Feed};
+use super::feed::{Damage, Epoch, Event, Feed, Shared};
 use super::pipeline::Output;
 use super::store::PeerFiles;
-use super::templates::Templates;
 use super::{Config, EgressEvent, Track};
 use crate::ids::{PeerId, ProducerId};
 use crate::media::presentation::{Presentation, Window};
@@ -27,6 +26,8 @@ const HEADROOM: Duration = Duration::from_secs(10);
 /// A peer is reported as playable when players can buffer this much: with less, they'd run dry before they learn of
 /// the next segment, because a player reloads a playlist only once in a target duration.
 const PLAYABLE_AFTER: Duration = Duration::from_secs(TARGET_DURATION_SECS);
+/// How long the pipelines of a peer that ended are waited for.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
 /// Events that are handled in one go before the segmenter is asked.
 const MAX_BATCH: usize = 256;
 
@@ -52,7 +53,7 @@ pub(super) enum Ending {
 pub(super) struct PeerSetup {
     pub(super) peer: PeerId,
     pub(super) config: Config,
-    pub(super) templates: Arc<Templates>,
+    pub(super) shared: Shared,
     pub(super) files: Arc<PeerFiles>,
     pub(super) events: mpsc::Sender<EgressEvent>,
     pub(super) commands: mpsc::Receiver<Command>,
@@ -111,11 +112,25 @@ impl Peer {
             self.setup.files.apply(end);
         }
         self.setup.files.set_playable(false);
-        for feed in [self.audio.take(), self.video.take()].into_iter().flatten() {
-            feed.stop().await;
-        }
+        self.stop_feeds().await;
         if ending == Ending::Left {
             self.linger().await;
+        }
+    }
+
+    /// Stops the pipelines and waits for them, unless they hang.
+    async fn stop_feeds(&mut self) {
+        let feeds = [self.audio.take(), self.video.take()].into_iter().flatten();
+        let stopped: Vec<_> = feeds.filter_map(Feed::stop).collect();
+        let all = async {
+            for stopped in stopped {
+                if stopped.await.is_err() {
+                    tracing::warn!(peer = %self.setup.peer, "a pipeline was not stopped");
+                }
+            }
+        };
+        if tokio::time::timeout(STOP_WITHIN, all).await.is_err() {
+            tracing::warn!(peer = %self.setup.peer, "a pipeline hangs and is left behind");
         }
     }
 
@@ -141,20 +156,20 @@ impl Peer {
                 biased;
                 ending = ended(&mut self.setup.ending) => return ending,
                 command = self.setup.commands.recv() => match command {
-                    Some(command) => self.command(command).await,
+                    Some(command) => self.command(command),
                     None => return Ending::Shutdown,
                 },
                 event = next(&mut self.audio) => self.event(MediaKind::Audio, event),
                 event = next(&mut self.video) => self.event(MediaKind::Video, event),
-                _ = tick.tick() => self.tick().await,
+                _ = tick.tick() => self.tick(),
             }
             self.poll_segmenter().await;
         }
     }
 
-    async fn command(&mut self, command: Command) {
+    fn command(&mut self, command: Command) {
         match command {
-            Command::AddTrack(track) => self.add_track(*track).await,
+            Command::AddTrack(track) => self.add_track(*track),
             Command::RemoveTrack(producer) => {
                 for kind in [MediaKind::Audio, MediaKind::Video] {
                     if self.feed(kind).as_ref().is_some_and(|feed| feed.producer_id == producer) {
@@ -165,11 +180,10 @@ impl Peer {
         }
     }
 
-    async fn add_track(&mut self, track: Track) {
+    fn add_track(&mut self, track: Track) {
         let (kind, paused, producer) = (track.kind, track.paused, track.producer_id);
         let mime_type = track.codec.mime_type();
-        let kbps = self.setup.config.transcode_kbps;
-        let Some(feed) = Feed::start(track, self.epoch, &self.setup.templates, kbps).await else {
+        let Some(feed) = Feed::start(&self.setup.peer, track, self.epoch, &self.setup.shared) else {
             tracing::warn!(peer = %self.setup.peer, %producer, ?mime_type, "codec can't be made into HLS");
             return;
         };
@@ -224,6 +238,11 @@ impl Peer {
                     self.output(kind, output);
                 }
             }
+            Event::Started { again: false } => {}
+            Event::Started { again: true } => match kind {
+                MediaKind::Audio => self.segmenter.audio_restarted(),
+                MediaKind::Video => self.segmenter.video_restarted(),
+            },
             Event::Due => self.forward(kind),
         }
     }
@@ -261,39 +280,31 @@ impl Peer {
     }
 
     fn output(&mut self, kind: MediaKind, output: Output) {
-        let now = self.epoch.moment(Instant::now());
+        let instant = Instant::now();
+        let now = self.epoch.moment(instant);
         match output {
             Output::Video(unit) => {
                 if let Some(feed) = &mut self.video {
-                    feed.fruitful();
+                    feed.fruitful(unit.pts, instant);
                     if feed.take_overflow() {
                         self.segmenter.video_lost();
                     }
                 }
                 self.segmenter.push_video(unit, now);
             }
-            Output::Audio(unit) => self.segmenter.push_audio(unit, now),
+            Output::Audio(unit) => {
+                self.audio.iter_mut().for_each(|feed| feed.fruitful(unit.pts, instant));
+                self.segmenter.push_audio(unit, now);
+            }
             Output::Failed(reason) => {
-                tracing::warn!(peer = %self.setup.peer, ?kind, reason, "pipeline failed, it will be restarted");
-                if let Some(feed) = self.feed(kind) {
-                    feed.failed(Instant::now());
-                }
+                self.feed(kind).iter_mut().for_each(|feed| feed.failed(&reason, instant));
             }
         }
     }
 
-    async fn tick(&mut self) {
+    fn tick(&mut self) {
         let now = Instant::now();
-        if let Some(feed) = &mut self.audio
-            && feed.tick(now).await
-        {
-            self.segmenter.audio_restarted();
-        }
-        if let Some(feed) = &mut self.video
-            && feed.tick(now).await
-        {
-            self.segmenter.video_restarted();
-        }
+        [&mut self.audio, &mut self.video].into_iter().flatten().for_each(|feed| feed.tick(now));
     }
 
     async fn poll_segmenter(&mut self) {

@@ -12,8 +12,10 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::{AppSink, AppSinkCallbacks, AppSrc};
 use mediasoup_types::rtp_parameters::MediaKind;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
+use super::blocking::Blocking;
+use super::meter::Meter;
 use super::templates::{Template, Templates, Variables};
 use crate::media::fmp4::{AudioConfig, VideoConfig};
 use crate::media::segmenter::{AudioUnit, VideoUnit};
@@ -33,7 +35,18 @@ pub(super) enum Output {
     Failed(String),
 }
 
-/// A running pipeline; it stops when dropped.
+/// What a pipeline is made from.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) templates: Arc<Templates>,
+    pub(super) template: Template,
+    pub(super) kind: MediaKind,
+    pub(super) variables: Variables,
+    pub(super) blocking: Blocking,
+    pub(super) meter: Arc<Meter>,
+}
+
+/// A running pipeline; it stops when dropped, on another thread.
 #[derive(Debug)]
 pub(super) struct Pipeline {
     pipeline: gst::Pipeline,
@@ -41,34 +54,35 @@ pub(super) struct Pipeline {
     sink: AppSink,
     overflowed: Arc<AtomicBool>,
     outputs: mpsc::Receiver<Output>,
+    blocking: Blocking,
+    stopped: bool,
 }
 
 impl Pipeline {
-    /// Builds and starts a pipeline. Loads plugins, so it may block for a moment.
-    pub(super) fn start(
-        templates: &Templates,
-        template: Template,
-        kind: MediaKind,
-        variables: Variables,
-    ) -> anyhow::Result<Self> {
-        let (pipeline, source, sink) = templates.build(template, variables)?;
+    /// Builds and starts a pipeline. It blocks as long as its elements like: not for threads that others wait for.
+    pub(super) fn start(plan: &Plan) -> anyhow::Result<Self> {
+        let (pipeline, source, sink) = plan.templates.build(plan.template, plan.variables)?;
         let (sender, outputs) = mpsc::channel(UNIT_CAPACITY);
         let overflowed = Arc::new(AtomicBool::new(false));
         report_errors(&pipeline, sender.clone());
-        let mut reader = UnitReader { kind, caps: None, format: None, last_pts: None };
-        let flag = Arc::clone(&overflowed);
+        let mut reader = UnitReader { kind: plan.kind, caps: None, format: None, last_pts: None };
+        let (flag, meter) = (Arc::clone(&overflowed), Arc::clone(&plan.meter));
         let on_sample = move |sink: &AppSink| {
             let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
             let Some(unit) = reader.read(&sample) else { return Ok(gst::FlowSuccess::Ok) };
             match sender.try_send(unit) {
                 Ok(()) => {}
-                Err(mpsc::error::TrySendError::Full(_)) => flag.store(true, Ordering::Relaxed),
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    flag.store(true, Ordering::Relaxed);
+                    meter.dropped();
+                }
                 Err(mpsc::error::TrySendError::Closed(_)) => return Err(gst::FlowError::Flushing),
             }
             Ok(gst::FlowSuccess::Ok)
         };
         sink.set_callbacks(AppSinkCallbacks::builder().new_sample(on_sample).build());
-        let started = Self { pipeline, source, sink, overflowed, outputs };
+        let blocking = plan.blocking.clone();
+        let started = Self { pipeline, source, sink, overflowed, outputs, blocking, stopped: false };
         started.pipeline.set_state(gst::State::Playing)?;
         Ok(started)
     }
@@ -129,37 +143,28 @@ impl Pipeline {
 }
 
 impl Pipeline {
-    /// Stops the pipeline and waits for its threads.
-    pub(super) async fn stop(mut self) {
+    /// Stops the pipeline on a thread of its own; the answer comes when its threads have ended, if they ever do.
+    pub(super) fn stop(mut self) -> oneshot::Receiver<()> {
+        self.begin_stop()
+    }
+
+    fn begin_stop(&mut self) -> oneshot::Receiver<()> {
+        self.stopped = true;
         self.outputs.close();
-        let stopped = tokio::task::spawn_blocking(move || stop(&self.pipeline)).await;
-        if stopped.is_err() {
-            tracing::warn!("a pipeline was not stopped");
-        }
+        let pipeline = self.pipeline.clone();
+        self.blocking.run("stop pipeline", move || {
+            if pipeline.set_state(gst::State::Null).is_err() {
+                tracing::warn!("a pipeline did not stop cleanly");
+            }
+        })
     }
 }
 
 impl Drop for Pipeline {
     fn drop(&mut self) {
-        if self.pipeline.current_state() == gst::State::Null {
-            return;
+        if !self.stopped {
+            drop(self.begin_stop());
         }
-        self.outputs.close();
-        // Stopping joins the pipeline's threads: not on a thread that others wait for.
-        let pipeline = self.pipeline.clone();
-        if std::thread::Builder::new()
-            .name("stop pipeline".to_owned())
-            .spawn(move || stop(&pipeline))
-            .is_err()
-        {
-            stop(&self.pipeline);
-        }
-    }
-}
-
-fn stop(pipeline: &gst::Pipeline) {
-    if pipeline.set_state(gst::State::Null).is_err() {
-        tracing::warn!("a pipeline did not stop cleanly");
     }
 }
 

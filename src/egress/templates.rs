@@ -19,13 +19,18 @@ pub(super) enum Template {
 impl Template {
     const ALL: [Self; 4] = [Self::H264, Self::Vp8, Self::Vp9, Self::Opus];
 
-    const fn file_name(self) -> &'static str {
+    /// The name of its file without the ending.
+    pub(super) const fn name(self) -> &'static str {
         match self {
-            Self::H264 => "h264.txt",
-            Self::Vp8 => "vp8.txt",
-            Self::Vp9 => "vp9.txt",
-            Self::Opus => "opus.txt",
+            Self::H264 => "h264",
+            Self::Vp8 => "vp8",
+            Self::Vp9 => "vp9",
+            Self::Opus => "opus",
         }
+    }
+
+    fn file_name(self) -> String {
+        format!("{}.txt", self.name())
     }
 
     const fn built_in(self) -> &'static str {
@@ -101,10 +106,15 @@ impl Templates {
         };
         let source = pipeline.by_name("source").and_then(|element| element.downcast::<AppSrc>().ok());
         let sink = pipeline.by_name("sink").and_then(|element| element.downcast::<AppSink>().ok());
-        match (source, sink) {
-            (Some(source), Some(sink)) => Ok((pipeline, source, sink)),
-            _ => bail!("an appsrc named \"source\" and an appsink named \"sink\" are needed"),
-        }
+        let (Some(source), Some(sink)) = (source, sink) else {
+            bail!("an appsrc named \"source\" and an appsink named \"sink\" are needed");
+        };
+        // Whatever a template says: packets are pushed by threads that must not wait, and a pipeline that takes none
+        // must not fill the memory.
+        source.set_block(false);
+        source.set_max_bytes(u64::from(QUEUE_BYTES));
+        source.set_property_from_str("leaky-type", "downstream");
+        Ok((pipeline, source, sink))
     }
 
     fn line(&self, template: Template, variables: Variables) -> anyhow::Result<String> {

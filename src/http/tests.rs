@@ -3,7 +3,10 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 
 use super::*;
-use crate::egress::HlsFile;
+use mediasoup_types::rtp_parameters::MediaKind;
+
+use crate::egress::{HlsFile, PipelineStats, Stats};
+use crate::live::Counts;
 
 fn request(headers: &[(header::HeaderName, &'static str)]) -> HeaderMap {
     headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
@@ -198,5 +201,33 @@ mod server {
         let config = Config { listen: address, max_connections: 1 };
         let error = Server::bind(&config).await.err().unwrap().to_string();
         assert!(error.contains(&address.to_string()), "{error}");
+    }
+}
+
+#[test]
+fn metrics_name_each_pipeline() {
+    let pipeline = PipelineStats {
+        peer: "p-1".parse().unwrap(),
+        kind: MediaKind::Video,
+        template: "h264",
+        frames_in: 30,
+        units_out: 29,
+        packets_lost: 2,
+        dropped: 1,
+        restarts: 3,
+        hangs: 1,
+        latency: Duration::from_millis(58),
+        latencies: 29,
+    };
+    let text = metrics::encode(&Counts::default(), &Stats::default(), &[pipeline]).unwrap();
+    let labels = "{peer=\"p-1\",kind=\"video\",template=\"h264\"}";
+    for line in [
+        format!("weir_pipeline_frames_in_total{labels} 30"),
+        format!("weir_pipeline_restarts_total{labels} 3"),
+        format!("weir_pipeline_latency_seconds_total{labels} 0.058"),
+        "weir_hls_peers 0".to_owned(),
+        "# EOF".to_owned(),
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line} is not in {text}");
     }
 }

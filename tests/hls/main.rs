@@ -1,6 +1,8 @@
 //! HLS from real RTP to what players get: GStreamer publishes into taps, ffprobe judges what comes out.
 
 mod source;
+mod supervision;
+mod trap;
 mod viewer;
 
 use std::path::Path;
