@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::config::Config;
 use crate::egress::Egress;
+use crate::http::tls::Certificate;
 use crate::http::{self, Routes, Running, Server, StatsReader, StatsSource};
 use crate::live::Rooms;
 use crate::media::ortc;
@@ -38,6 +39,8 @@ const WORKER_WAIT: Duration = Duration::from_millis(500);
 pub struct App {
     config: Config,
     http_addr: SocketAddr,
+    https_addrs: Vec<SocketAddr>,
+    certificate: Option<Certificate>,
     announced: announce::Announced,
     workers: WorkerPool,
     egress: Option<Egress>,
@@ -58,8 +61,12 @@ impl App {
         let announced = announce::find(&config.rtc).await?;
         let mut rtc = config.rtc.clone();
         rtc.announce = announced.addresses.iter().map(ToString::to_string).collect();
-        let server = Server::bind(&config.http).await?;
-        let http_addr = server.address();
+        let mut server = Server::bind(&config.http).await?;
+        let certificate = certificate(&config, &announced).await?;
+        if let Some(certificate) = &certificate {
+            server = server.with_tls(&config.https.listen, certificate).await?;
+        }
+        let (http_addr, https_addrs) = (server.address(), server.tls_addresses());
         let (egress, egress_events) = if config.hls.enabled {
             let (egress, events) = Egress::start(&config.hls, &config.data_dir).context("HLS can't start")?;
             (Some(egress), Some(events))
@@ -81,13 +88,38 @@ impl App {
                 .start(http::public(routes.into_router().layer(socket_io), stopped).layer(
                     axum::middleware::map_request(async |request| signaling::find_socket_io(request)),
                 ));
-        Ok(Self { config, http_addr, announced, workers, egress, rooms, signaling, http, stopping, follower })
+        Ok(Self {
+            config,
+            http_addr,
+            https_addrs,
+            certificate,
+            announced,
+            workers,
+            egress,
+            rooms,
+            signaling,
+            http,
+            stopping,
+            follower,
+        })
     }
 
     /// The address that HTTP and Socket.IO are served on.
     #[must_use]
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
+    }
+
+    /// The addresses that the same is served on with TLS.
+    #[must_use]
+    pub fn https_addrs(&self) -> &[SocketAddr] {
+        &self.https_addrs
+    }
+
+    /// Notified, it has the certificate files read again; none if there are none.
+    #[must_use]
+    pub fn certificate_reload(&self) -> Option<Arc<Notify>> {
+        self.certificate.as_ref().and_then(Certificate::reload)
     }
 
     /// The settings that the server runs with.
@@ -105,7 +137,12 @@ impl App {
     /// What to tell the one who started the server: where to open it, and what may not work.
     #[must_use]
     pub fn greeting(&self) -> String {
-        urls::greeting(self.http_addr, &self.config.rtc, &self.announced, &self.workers.candidates())
+        let web = urls::Web {
+            http: self.http_addr,
+            https: &self.https_addrs,
+            certificate: self.certificate.as_ref().map(Certificate::description),
+        };
+        urls::greeting(&web, &self.config.rtc, &self.announced, &self.workers.candidates())
     }
 
     /// Ends everything within 5 s: clients are told, playlists get their end tag, files are whole.
@@ -128,6 +165,25 @@ impl App {
         in_time("stopping workers", WORKER_WAIT * 2, self.workers.shutdown(WORKER_WAIT)).await;
         self.follower.abort();
     }
+}
+
+/// The certificate for TLS, if there is to be any. One that weir makes is for localhost and for what is announced.
+async fn certificate(
+    config: &Config,
+    announced: &announce::Announced,
+) -> anyhow::Result<Option<Certificate>> {
+    if config.https.listen.is_empty() {
+        return Ok(None);
+    }
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    let addresses = announced.addresses.iter().map(ToString::to_string);
+    for name in addresses.chain(config.rtc.announce.iter().cloned()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let certificate = Certificate::load(&config.https, &config.data_dir, &names);
+    certificate.await.context("HTTPS can't start").map(Some)
 }
 
 async fn in_time(what: &str, limit: Duration, work: impl Future<Output = ()>) {

@@ -35,6 +35,8 @@ pub struct Config {
     pub log: String,
     /// The web server.
     pub http: http::Config,
+    /// The same over TLS.
+    pub https: http::tls::Config,
     /// WebRTC media.
     pub rtc: worker::Config,
     /// Socket.IO.
@@ -52,6 +54,7 @@ impl Default for Config {
             ice_servers: Vec::new(),
             log: "info,engineioxide=warn,rtc_dtls=error,socketioxide=warn".to_owned(),
             http: http::Config::default(),
+            https: http::tls::Config::default(),
             rtc: worker::Config::default(),
             signaling: signaling::Config::default(),
             live: live::Config::default(),
@@ -137,6 +140,7 @@ impl Config {
         validate_rtc(&self.rtc)?;
         validate_hls(&self.hls)?;
         self.http.validate().or_else(|(setting, reason)| fail(setting, reason))?;
+        self.https.validate().or_else(|(setting, reason)| fail(setting, reason))?;
         self.signaling.validate().or_else(|(setting, reason)| fail(setting, reason))?;
         self.live.validate().or_else(|(setting, reason)| fail(setting, reason))
     }

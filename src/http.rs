@@ -4,6 +4,8 @@
 //! client can hold: connections, header sizes, and the time a slow client may take. Socket.IO is not known here; the
 //! application puts it around these routes.
 
+mod activity;
+mod connection;
 mod demo;
 mod hls;
 mod metrics;
@@ -11,6 +13,7 @@ mod range;
 mod server;
 mod sse;
 mod status;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

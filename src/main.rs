@@ -2,10 +2,12 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use weir::app::App;
@@ -52,6 +54,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout();
     // A closed stdout is no reason not to serve.
     drop(stdout.write_all(app.greeting().as_bytes()).and_then(|()| stdout.flush()));
+    if let Some(reload) = app.certificate_reload() {
+        tokio::spawn(reload_on_hangup(signal(SignalKind::hangup())?, reload));
+    }
     signals.next().await;
     info!("shutting down; a second signal ends it at once");
     tokio::spawn(async move {
@@ -61,6 +66,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     app.shutdown().await;
     info!("down");
     Ok(())
+}
+
+/// Has the certificate read again whenever SIGHUP comes. Without certificate files SIGHUP ends the server as it ends
+/// every program whose terminal is closed.
+async fn reload_on_hangup(mut hangup: Signal, reload: Arc<Notify>) {
+    while hangup.recv().await.is_some() {
+        reload.notify_one();
+    }
 }
 
 /// The signals that end the server.

@@ -39,6 +39,9 @@ pub struct Flags {
     /// Serve HTTP and Socket.IO on this address
     #[arg(long, value_name = "ADDR", global = true)]
     pub http: Option<SocketAddr>,
+    /// Serve the same with TLS and HTTP/2 on this address (can be repeated)
+    #[arg(long, value_name = "ADDR", global = true, value_delimiter = ',')]
+    pub https: Vec<SocketAddr>,
     /// Receive WebRTC media on this address, over UDP and TCP (can be repeated)
     #[arg(long, value_name = "ADDR", global = true, value_delimiter = ',')]
     pub rtc: Vec<SocketAddr>,
@@ -55,6 +58,9 @@ impl Flags {
     pub(super) fn apply(&self, config: &mut Config) {
         if let Some(listen) = self.http {
             config.http.listen = listen;
+        }
+        if !self.https.is_empty() {
+            config.https.listen.clone_from(&self.https);
         }
         if !self.rtc.is_empty() {
             config.rtc.listen.clone_from(&self.rtc);

@@ -72,7 +72,7 @@ fn another(path: &str, default: &Value) -> (String, Value) {
             let text = r#"[{"urls": ["stun:s.example"], "ttl_secs": 60}]"#;
             (text.into(), Value::Array(vec![Value::Table(server)]))
         }
-        Value::Array(_) if path == "rtc.listen" => {
+        Value::Array(_) if path.ends_with(".listen") => {
             ("192.0.2.1:5, [::1]:6".into(), strings(&["192.0.2.1:5", "[::1]:6"]))
         }
         Value::Array(_) => {

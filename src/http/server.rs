@@ -1,4 +1,4 @@
-//! The TCP side of the web server: accepts connections within a limit, gives up on slow ones, and stops in good order.
+//! The TCP side of the web server: accepts connections within a limit and stops in good order.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,28 +7,19 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::Config;
+use super::connection::{Served, serve_plain, serve_tls, stopped};
+use super::tls::Certificate;
 
 /// The most that `max_connections` can be set to.
 pub(super) const MAX_CONNECTIONS_LIMIT: usize = 1_000_000;
-/// The largest head of a request, and the buffer of a connection, in bytes.
-const MAX_HEAD_BYTES: usize = 32 * 1024;
-/// The most header lines of a request.
-const MAX_HEADERS: usize = 100;
-/// How long a client may take to send the head of a request, and how long a connection is kept between two.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a client may take nothing of what is sent to it.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait before accepting again when the system is out of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
@@ -40,20 +31,31 @@ pub struct Stats {
     pub connections: usize,
     /// Connections accepted since the start.
     pub accepted: u64,
+    /// Those of them that ended before their TLS handshake was done.
+    pub failed_handshakes: u64,
 }
 
 #[derive(Debug, Default)]
 struct Counters {
     connections: AtomicUsize,
     accepted: AtomicU64,
+    failed_handshakes: AtomicU64,
 }
 
-/// The socket of a web server, and the server once it was started.
+/// The sockets of a web server, and the server once it was started.
 pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
+    plain: Port,
+    encrypted: Vec<Port>,
     max_connections: usize,
     counters: Arc<Counters>,
+}
+
+/// One of its sockets.
+struct Port {
+    listener: TcpListener,
+    address: SocketAddr,
+    /// For connections that begin with TLS.
+    acceptor: Option<TlsAcceptor>,
 }
 
 /// A server that runs.
@@ -74,16 +76,36 @@ impl Server {
     /// # Errors
     /// The address can't be bound; the text names it.
     pub async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let failed = |error: io::Error| anyhow::anyhow!("HTTP can't listen on {}: {error}", config.listen);
-        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, max_connections: config.max_connections, counters: Arc::default() })
+        let plain = Port::bind("HTTP", config.listen, None).await?;
+        let max_connections = config.max_connections;
+        Ok(Self { plain, encrypted: Vec::new(), max_connections, counters: Arc::default() })
     }
 
-    /// The bound address.
+    /// Serves the same over TLS at these addresses, HTTP/2 included.
+    ///
+    /// # Errors
+    /// An address can't be bound; the text names it.
+    pub async fn with_tls(
+        mut self,
+        listen: &[SocketAddr],
+        certificate: &Certificate,
+    ) -> anyhow::Result<Self> {
+        for address in listen {
+            self.encrypted.push(Port::bind("HTTPS", *address, Some(certificate.acceptor())).await?);
+        }
+        Ok(self)
+    }
+
+    /// The bound address without TLS.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.plain.address
+    }
+
+    /// The bound addresses with TLS.
+    #[must_use]
+    pub fn tls_addresses(&self) -> Vec<SocketAddr> {
+        self.encrypted.iter().map(|port| port.address).collect()
     }
 
     /// Where the counters are read.
@@ -99,17 +121,35 @@ impl Server {
         Running { stop, task: tokio::spawn(self.run(router, stopping)) }
     }
 
-    async fn run(self, router: Router, mut stopping: watch::Receiver<bool>) {
+    async fn run(self, router: Router, stopping: watch::Receiver<bool>) {
         let slots = Arc::new(Semaphore::new(self.max_connections));
+        let mut ports = JoinSet::new();
+        for port in std::iter::once(self.plain).chain(self.encrypted) {
+            let served = Served { router: router.clone(), stopping: stopping.clone() };
+            ports.spawn(port.run(served, Arc::clone(&slots), Arc::clone(&self.counters)));
+        }
+        while ports.join_next().await.is_some() {}
+    }
+}
+
+impl Port {
+    async fn bind(what: &str, address: SocketAddr, acceptor: Option<TlsAcceptor>) -> anyhow::Result<Self> {
+        let failed = |error: io::Error| anyhow::anyhow!("{what} can't listen on {address}: {error}");
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address, acceptor })
+    }
+
+    async fn run(self, mut served: Served, slots: Arc<Semaphore>, counters: Arc<Counters>) {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                () = stopped(&mut stopping) => break,
+                () = stopped(&mut served.stopping) => break,
                 Some(_) = connections.join_next() => {}
                 accepted = self.accept(&slots) => match accepted {
                     Ok((stream, slot)) => {
-                        let held = Held::new(&self.counters, slot);
-                        connections.spawn(serve(stream, router.clone(), stopping.clone(), held));
+                        let held = Held::new(&counters, slot);
+                        connections.spawn(serve(stream, self.acceptor.clone(), served.clone(), held));
                     }
                     Err(error) => {
                         warn!(%error, "no connection can be accepted");
@@ -131,6 +171,14 @@ impl Server {
     }
 }
 
+async fn serve(stream: TcpStream, acceptor: Option<TlsAcceptor>, served: Served, held: Held) {
+    let Some(acceptor) = acceptor else { return serve_plain(stream, served).await };
+    if let Err(error) = serve_tls(stream, acceptor, served).await {
+        held.counters.failed_handshakes.fetch_add(1, Ordering::Relaxed);
+        debug!(%error, "TLS handshake failed");
+    }
+}
+
 impl Running {
     /// Accepts nothing from now on and waits until every open request is answered, but no longer than `within`.
     pub async fn stop(mut self, within: Duration) {
@@ -149,36 +197,9 @@ impl StatsReader {
         Stats {
             connections: self.counters.connections.load(Ordering::Relaxed),
             accepted: self.counters.accepted.load(Ordering::Relaxed),
+            failed_handshakes: self.counters.failed_handshakes.load(Ordering::Relaxed),
         }
     }
-}
-
-async fn serve(stream: TcpStream, router: Router, mut stopping: watch::Receiver<bool>, _held: Held) {
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_TIMEOUT));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router))
-        .with_upgrades();
-    tokio::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = stopped(&mut stopping) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = result {
-        debug!(%error, "HTTP connection ended");
-    }
-}
-
-/// Waits until the server is to stop. One whose [`Running`] is gone stops as well.
-async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    drop(stopping.wait_for(|stop| *stop).await);
 }
 
 /// One of the connections that may be open.

@@ -13,4 +13,5 @@ mod pipe;
 mod plain;
 mod room;
 mod rooms;
+mod tls;
 mod wire;

@@ -1,12 +1,14 @@
 //! A whole server in this process, on free ports of the loopback interface, without HLS.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use weir::app::App;
 use weir::config::Config;
@@ -17,6 +19,8 @@ use super::PATIENCE;
 pub(crate) struct Server {
     /// Where HTTP and Socket.IO are.
     pub(crate) address: SocketAddr,
+    /// Where they are with TLS; the address above if there is none.
+    pub(crate) https: SocketAddr,
     app: App,
     _data: TempDir,
 }
@@ -34,7 +38,14 @@ impl Server {
         config.hls.enabled = false;
         configure(&mut config);
         let app = App::start(config).await?;
-        Ok(Self { address: app.http_addr(), app, _data: data })
+        let address = app.http_addr();
+        let https = app.https_addrs().first().copied().unwrap_or(address);
+        Ok(Self { address, https, app, _data: data })
+    }
+
+    /// Notified, it has the certificate files read again.
+    pub(crate) fn certificate_reload(&self) -> Option<Arc<Notify>> {
+        self.app.certificate_reload()
     }
 
     pub(crate) async fn shutdown(self) {

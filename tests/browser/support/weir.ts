@@ -36,6 +36,8 @@ export interface Network {
   rtcIp?: string;
   /** The address that browsers are told to send media to. */
   announce?: string;
+  /** Whether the same is served over TLS, with a certificate that weir made. */
+  tls?: boolean;
 }
 
 /** One server; it may be killed and started again on the same ports. */
@@ -43,23 +45,27 @@ export class Weir {
   readonly url: string;
   /** The port of media, UDP and TCP. */
   readonly rtcPort: number;
+  /** Where the same is with TLS; empty without. */
+  readonly httpsUrl: string;
   readonly #network: Network;
   readonly #http: string;
   readonly #dataDir: string;
   #process: ChildProcess | undefined;
   #log = '';
 
-  private constructor(network: Network, httpPort: number, rtcPort: number, dataDir: string) {
+  private constructor(network: Network, ports: { http: number; https: number; rtc: number }, dataDir: string) {
     this.#network = network;
-    this.#http = `${network.httpIp ?? LOOPBACK}:${httpPort}`;
-    this.rtcPort = rtcPort;
+    this.#http = `${network.httpIp ?? LOOPBACK}:${ports.http}`;
+    this.rtcPort = ports.rtc;
+    this.httpsUrl = network.tls ? `https://${LOOPBACK}:${ports.https}` : '';
     this.#dataDir = dataDir;
     this.url = `http://${this.#http}`;
   }
 
   static async start(network: Network = {}): Promise<Weir> {
     const dataDir = await mkdtemp(join(tmpdir(), 'weir-browser-'));
-    const weir = new Weir(network, await freeTcpPort(), await freeRtcPort(), dataDir);
+    const ports = { http: await freeTcpPort(), https: await freeTcpPort(), rtc: await freeRtcPort() };
+    const weir = new Weir(network, ports, dataDir);
     await weir.run();
     return weir;
   }
@@ -73,6 +79,9 @@ export class Weir {
   async run(): Promise<void> {
     const { rtcIp = LOOPBACK, announce } = this.#network;
     const flags = ['serve', '--http', this.#http, '--rtc', `${rtcIp}:${this.rtcPort}`, '--data-dir', this.#dataDir];
+    if (this.httpsUrl) {
+      flags.push('--https', new URL(this.httpsUrl).host);
+    }
     if (announce !== undefined) {
       flags.push('--announce', announce);
     }
