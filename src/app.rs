@@ -20,6 +20,7 @@ use crate::egress::Egress;
 use crate::http::tls::Certificate;
 use crate::http::{self, Routes, Running, Server, StatsReader, StatsSource};
 use crate::live::Rooms;
+use crate::live::broadcasters::Broadcasters;
 use crate::media::ortc;
 use crate::signaling::{self, Signaling};
 use crate::worker::WorkerPool;
@@ -81,8 +82,13 @@ impl App {
         let (signaling, socket_io) = Signaling::new(&config.signaling, rooms.clone());
         let (stopping, stopped) = watch::channel(false);
         let stats = stats_source(&workers, &rooms, &signaling, egress.clone(), server.stats());
-        let routes =
-            Routes { rooms: rooms.clone(), egress: egress.clone(), stats, stopping: stopped.clone() };
+        let routes = Routes {
+            rooms: rooms.clone(),
+            egress: egress.clone(),
+            broadcasters: Broadcasters::new(config.broadcasters.clone(), rooms.clone()),
+            stats,
+            stopping: stopped.clone(),
+        };
         let http =
             server
                 .start(http::public(routes.into_router().layer(socket_io), stopped).layer(

@@ -43,6 +43,8 @@ pub struct Config {
     pub signaling: signaling::Config,
     /// How much one room and one peer may hold.
     pub live: live::Config,
+    /// Programs that publish and receive without a browser.
+    pub broadcasters: live::broadcasters::Config,
     /// HLS.
     pub hls: egress::Config,
 }
@@ -58,6 +60,7 @@ impl Default for Config {
             rtc: worker::Config::default(),
             signaling: signaling::Config::default(),
             live: live::Config::default(),
+            broadcasters: live::broadcasters::Config::default(),
             hls: egress::Config::default(),
         }
     }
@@ -142,6 +145,7 @@ impl Config {
         self.http.validate().or_else(|(setting, reason)| fail(setting, reason))?;
         self.https.validate().or_else(|(setting, reason)| fail(setting, reason))?;
         self.signaling.validate().or_else(|(setting, reason)| fail(setting, reason))?;
+        self.broadcasters.validate().or_else(|(setting, reason)| fail(setting, reason))?;
         self.live.validate().or_else(|(setting, reason)| fail(setting, reason))
     }
 }

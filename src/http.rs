@@ -5,6 +5,7 @@
 //! application puts it around these routes.
 
 mod activity;
+mod broadcasters;
 mod connection;
 mod demo;
 mod hls;
@@ -33,10 +34,11 @@ use tower_http::cors::CorsLayer;
 
 use crate::egress::Egress;
 use crate::live::Rooms;
+use crate::live::broadcasters::Broadcasters;
 
 pub use server::{Running, Server, Stats, StatsReader};
 
-/// The largest request body that these routes take, in bytes. None of them needs one.
+/// The largest request body that these routes take, in bytes: several times a broadcaster's `rtpCapabilities`.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How long a request may take until its answer begins: longer than a long-polling client is kept waiting.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -85,6 +87,8 @@ pub struct Routes {
     pub rooms: Rooms,
     /// The HLS files; none if HLS is off.
     pub egress: Option<Egress>,
+    /// Programs that are peers of a room by requests alone.
+    pub broadcasters: Broadcasters,
     /// All counters.
     pub stats: StatsSource,
     /// Turns true when the server is going down.
@@ -100,6 +104,7 @@ struct AppState {
 impl Routes {
     /// The routes of this module.
     pub fn into_router(self) -> Router {
+        let broadcasters = broadcasters::routes(self.broadcasters.clone());
         let state = AppState { routes: self, event_streams: Arc::default() };
         Router::new()
             .route("/health", get(status::health))
@@ -107,6 +112,7 @@ impl Routes {
             .route("/metrics", get(metrics::metrics))
             .route("/api/live-streams", get(sse::live_streams))
             .route("/live/{file}", get(hls::file))
+            .merge(broadcasters)
             .fallback(get(demo::file))
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
             .with_state(state)

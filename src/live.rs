@@ -4,17 +4,21 @@
 //! egress, keeps the books of what belongs to whom, and tells what happened as [`Event`] values. However a peer ends (it
 //! leaves, its socket closes, its media path dies), one function cleans up. Nothing here knows a wire format.
 
+pub mod broadcasters;
 mod controls;
 mod data;
 mod error;
 mod event;
+mod fault;
 mod hls;
 pub mod ice_servers;
 mod index;
+mod plain;
 mod registry;
 mod reports;
 mod room;
 mod rooms;
+mod secret;
 mod speakers;
 mod stats;
 
@@ -22,13 +26,16 @@ use serde::{Deserialize, Serialize};
 
 pub use data::ConsumedData;
 pub use error::{
-    ConnectTransportError, ConsumeDataError, ConsumeError, ControlError, CreateTransportError,
-    IntroduceError, JoinError, NotYours, PeerGone, ProduceDataError, ProduceError,
+    AppDataTooLong, ConnectPlainTransportError, ConnectTransportError, ConsumeDataError, ConsumeError,
+    ControlError, CreateTransportError, IntroduceError, JoinError, NotYours, PeerGone, ProduceDataError,
+    ProduceError,
 };
 pub use event::{Event, HlsEvent, PeerEvent};
+pub use fault::{Explained, Fault};
 pub use registry::{Direction, PeerInfo, TransportRef};
 pub use room::{Consumed, CreatedTransport, ProducerRef, RemoteProducer, Room};
 pub use rooms::{DEFAULT_ROOM, Rooms};
+pub use secret::Secret;
 
 /// How many events a slow subscriber may be behind before it is told that it missed some.
 pub const EVENT_BACKLOG: usize = 1024;
@@ -38,6 +45,17 @@ pub const PEER_EVENT_BACKLOG: usize = 1024;
 pub const MAX_DISPLAY_NAME_CHARS: usize = 100;
 /// The longest description of the device that a peer runs on, in bytes of JSON.
 pub const MAX_DEVICE_BYTES: usize = 1024;
+
+/// The largest `appData` of a source, in bytes of JSON.
+pub const MAX_APP_DATA_BYTES: usize = 4096;
+
+/// Checks a publisher's own words about a source, which others are told.
+///
+/// # Errors
+/// They are too many.
+pub fn check_app_data(app_data: &serde_json::Value) -> Result<(), AppDataTooLong> {
+    if app_data.to_string().len() > MAX_APP_DATA_BYTES { Err(AppDataTooLong) } else { Ok(()) }
+}
 
 /// How many rooms there may be, and how much one room and one peer may hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

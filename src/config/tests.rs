@@ -75,8 +75,14 @@ fn another(path: &str, default: &Value) -> (String, Value) {
         Value::Array(_) if path.ends_with(".listen") => {
             ("192.0.2.1:5, [::1]:6".into(), strings(&["192.0.2.1:5", "[::1]:6"]))
         }
+        Value::Array(_) if path == "broadcasters.destinations" => {
+            ("192.0.2.0/24, ::1".into(), strings(&["192.0.2.0/24", "::1/128"]))
+        }
         Value::Array(_) => {
             ("192.0.2.1, media.example.org".into(), strings(&["192.0.2.1", "media.example.org"]))
+        }
+        Value::String(_) if path == "broadcasters.token" => {
+            ("0123456789abcdef".into(), Value::String("(hidden)".into()))
         }
         Value::String(text) => {
             let other = match path {

@@ -1,9 +1,13 @@
 //! Why a room refuses what a peer asks for, per operation. The texts are meant for the one who asked.
 
+use std::net::IpAddr;
+
 use mediasoup_types::rtp_parameters::MediaKind;
 
-use crate::sfu::{api, data};
+use crate::sfu::{api, data, plain_transport};
 use crate::worker::RequestError;
+
+use super::MAX_APP_DATA_BYTES;
 
 /// Why a peer can't join.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +82,25 @@ pub enum ConnectTransportError {
     #[error(transparent)]
     Media(#[from] RequestError<api::ConnectTransportError>),
 }
+
+/// Why a plain transport can't be connected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectPlainTransportError {
+    /// Not a transport of this peer.
+    #[error(transparent)]
+    NotFound(#[from] NotYours),
+    /// The settings name no network that this address is in.
+    #[error("{0} is not in broadcasters.destinations: let comedia find the address instead")]
+    Destination(IpAddr),
+    /// The media core said no.
+    #[error(transparent)]
+    Media(#[from] RequestError<plain_transport::ConnectPlainError>),
+}
+
+/// A peer says more about a source than others have to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("appData: larger than {MAX_APP_DATA_BYTES} bytes")]
+pub struct AppDataTooLong;
 
 /// Why a producer can't be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

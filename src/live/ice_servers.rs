@@ -3,13 +3,14 @@
 //! Time-limited credentials follow the scheme that coturn calls its REST API (draft-uberti-behave-turn-rest-00): the
 //! username tells when it expires, and the password is an HMAC of it under a secret that weir and the TURN server share.
 
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+
+use super::secret::Secret;
 
 /// The most ICE servers: browsers warn from five on, and each costs every client time.
 const MAX_SERVERS: usize = 8;
@@ -17,23 +18,6 @@ const MAX_SERVERS: usize = 8;
 const MAX_URLS: usize = 8;
 /// How long credentials may be valid, in seconds.
 const TTL_SECS: std::ops::RangeInclusive<u64> = 60..=7 * 24 * 3600;
-
-/// A text that is never printed.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("(hidden)")
-    }
-}
 
 /// One STUN or TURN server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,14 +101,14 @@ impl IceServerConfig {
     /// What a client that is known as `user` is told at `now`.
     fn told(&self, now: SystemTime, user: &str) -> IceServer {
         let urls = self.urls.clone();
-        let Some(Secret(secret)) = &self.secret else {
-            let credential = self.credential.as_ref().map(|Secret(text)| text.clone());
+        let Some(secret) = &self.secret else {
+            let credential = self.credential.as_ref().map(|text| text.reveal().to_owned());
             return IceServer { urls, username: self.username.clone(), credential };
         };
         let expiry = now + Duration::from_secs(self.ttl_secs);
         let expiry = expiry.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let username = format!("{expiry}:{}", self.username.as_deref().unwrap_or(user));
-        let credential = password(secret, &username);
+        let credential = password(secret.reveal(), &username);
         IceServer { urls, username: Some(username), credential: Some(credential) }
     }
 }

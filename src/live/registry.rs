@@ -321,6 +321,12 @@ impl Registry {
         transports.find(is_meant).map(|transport| transport.id)
     }
 
+    /// All of a peer's transports.
+    pub(super) fn transports(&self, peer: &PeerId) -> Vec<TransportId> {
+        let transports = self.peers.get(peer).map_or(&[][..], |entry| &entry.transports);
+        transports.iter().map(|transport| transport.id).collect()
+    }
+
     /// Whether the transport is this peer's.
     pub(super) fn owns_transport(&self, peer: &PeerId, transport: TransportId) -> bool {
         self.owner(transport).as_ref() == Some(peer)

@@ -435,7 +435,7 @@ pub(super) fn not_yours(what: &'static str, id: impl ToString) -> NotYours {
     NotYours { what, id: id.to_string() }
 }
 
-fn transport_refusal(refusal: Refusal) -> CreateTransportError {
+pub(super) fn transport_refusal(refusal: Refusal) -> CreateTransportError {
     match refusal {
         Refusal::Full(limit) => CreateTransportError::Full(limit),
         Refusal::Gone | Refusal::NameTaken => PeerGone.into(),

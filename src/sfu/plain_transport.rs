@@ -353,6 +353,18 @@ fn local_only(address: SocketAddr) -> TransportTuple {
     }
 }
 
+/// A suite by its name in signalling.
+impl From<SrtpCryptoSuite> for Suite {
+    fn from(named: SrtpCryptoSuite) -> Self {
+        match named {
+            SrtpCryptoSuite::AeadAes128Gcm => Self::AeadAes128Gcm,
+            SrtpCryptoSuite::AeadAes256Gcm => Self::AeadAes256Gcm,
+            SrtpCryptoSuite::AesCm128HmacSha180 => Self::AesCm128HmacSha1_80,
+            SrtpCryptoSuite::AesCm128HmacSha132 => Self::AesCm128HmacSha1_32,
+        }
+    }
+}
+
 fn signalled(key: &MasterKey) -> SrtpParameters {
     let crypto_suite = match key.suite() {
         Suite::AeadAes128Gcm => SrtpCryptoSuite::AeadAes128Gcm,

@@ -6,10 +6,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::refusal::{Code, Refusal, shorten};
+use crate::live;
 use crate::media::ortc;
-
-/// The largest `appData` of a producer, in bytes of JSON.
-const MAX_APP_DATA_BYTES: usize = 4096;
 
 /// The first argument of an event. `text` is its JSON: an array of the name and the arguments, of which the first one
 /// counts.
@@ -54,8 +52,6 @@ pub(super) fn app_data(given: Value) -> Result<Value, Refusal> {
         Value::Object(_) => given,
         _ => return Err(Refusal::bad(&"appData: not an object")),
     };
-    if app_data.to_string().len() > MAX_APP_DATA_BYTES {
-        return Err(Refusal::new(Code::Limit, &format!("appData: larger than {MAX_APP_DATA_BYTES} bytes")));
-    }
+    live::check_app_data(&app_data)?;
     Ok(app_data)
 }

@@ -2,9 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::live;
-use crate::sfu::{api, data};
-use crate::worker::RequestError;
+use crate::live::{self, Fault};
 
 /// The longest error text that a client is sent, in characters: such a text can quote what the client sent.
 const MAX_ERROR_CHARS: usize = 300;
@@ -26,6 +24,8 @@ pub(super) enum Code {
     Limit,
     /// The client can't receive what the producer sends.
     CannotConsume,
+    /// The client may not do this here.
+    Forbidden,
     /// The client sends too much at once.
     SlowDown,
     /// The room or the server ends.
@@ -42,6 +42,7 @@ impl Code {
             Self::NotReady => "not-ready",
             Self::Limit => "limit",
             Self::CannotConsume => "cannot-consume",
+            Self::Forbidden => "forbidden",
             Self::SlowDown => "slow-down",
             Self::Closed => "closed",
         }
@@ -86,89 +87,26 @@ pub(super) fn shorten(text: &str) -> String {
     short
 }
 
-/// The code of what a worker refused, or did not even read because it is shut down.
-fn media<E>(error: &RequestError<E>, code: impl FnOnce(&E) -> Code) -> Code {
-    match error {
-        RequestError::Closed => Code::Closed,
-        RequestError::Failed(error) => code(error),
+/// Each refusal of `live` keeps its text; what kind it is decides the code.
+impl<E: live::Explained> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self::new(error.fault().into(), &error)
     }
 }
 
-/// Gives each error type of `live` its code, and its own text.
-macro_rules! refusals {
-    ($($error:ty: $code:expr),+ $(,)?) => {$(
-        impl From<$error> for Refusal {
-            fn from(error: $error) -> Self {
-                let code: fn(&$error) -> Code = $code;
-                Self::new(code(&error), &error)
-            }
+impl From<Fault> for Code {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::BadRequest => Self::BadRequest,
+            Fault::NotFound => Self::NotFound,
+            Fault::Already => Self::Already,
+            Fault::NotReady => Self::NotReady,
+            Fault::Limit => Self::Limit,
+            Fault::CannotConsume => Self::CannotConsume,
+            Fault::Forbidden => Self::Forbidden,
+            Fault::Closed => Self::Closed,
         }
-    )+};
-}
-
-refusals! {
-    live::NotYours: |_| Code::NotFound,
-    live::PeerGone: |_| Code::Closed,
-    live::JoinError: |error| match error {
-        live::JoinError::Full(_) | live::JoinError::TooManyRooms(_) => Code::Limit,
-        live::JoinError::NameTaken => Code::Already,
-        live::JoinError::Closed => Code::Closed,
-        live::JoinError::Media(error) => media(error, |_| Code::Limit),
-    },
-    live::IntroduceError: |error| match error {
-        live::IntroduceError::Gone(_) => Code::Closed,
-        live::IntroduceError::NameTooLong(_) | live::IntroduceError::DeviceTooLong(_) => Code::Limit,
-    },
-    live::CreateTransportError: |error| match error {
-        live::CreateTransportError::Gone(_) => Code::Closed,
-        live::CreateTransportError::Full(_) => Code::Limit,
-        live::CreateTransportError::Media(error) => media(error, |_| Code::Limit),
-    },
-    live::ConnectTransportError: |error| match error {
-        live::ConnectTransportError::NotFound(_) => Code::NotFound,
-        live::ConnectTransportError::Media(error) => media(error, |error| match error {
-            api::ConnectTransportError::NotFound(_) => Code::NotFound,
-            api::ConnectTransportError::AlreadyConnected => Code::Already,
-            _ => Code::BadRequest,
-        }),
-    },
-    live::ProduceError: |error| match error {
-        live::ProduceError::NoTransport => Code::NotReady,
-        live::ProduceError::NotFound(_) => Code::NotFound,
-        live::ProduceError::Full(_) => Code::Limit,
-        live::ProduceError::Closed => Code::Closed,
-        live::ProduceError::Media(error) => media(error, |error| match error {
-            api::ProduceError::NotFound(_) => Code::NotFound,
-            api::ProduceError::Full(_) => Code::Limit,
-            api::ProduceError::Parameters(_) => Code::BadRequest,
-        }),
-    },
-    live::ConsumeError: |error| match error {
-        live::ConsumeError::NoTransport => Code::NotReady,
-        live::ConsumeError::NotFound(_) => Code::NotFound,
-        live::ConsumeError::Full(_) => Code::Limit,
-        live::ConsumeError::Closed => Code::Closed,
-        live::ConsumeError::Media(error) => media(error, |error| match error {
-            api::ConsumeError::NotFound(_) => Code::NotFound,
-            api::ConsumeError::Full(_) => Code::Limit,
-            api::ConsumeError::Capabilities(_) => Code::CannotConsume,
-        }),
-    },
-    live::ProduceDataError: |error| match error {
-        live::ProduceDataError::NotFound(_) => Code::NotFound,
-        live::ProduceDataError::Full(_) => Code::Limit,
-        live::ProduceDataError::Closed => Code::Closed,
-        live::ProduceDataError::Media(error) => media(error, |error| match error {
-            data::ProduceDataError::NotFound(_) => Code::NotFound,
-            data::ProduceDataError::NoSctp => Code::NotReady,
-            data::ProduceDataError::Parameters(_) => Code::BadRequest,
-            data::ProduceDataError::NameTooLong | data::ProduceDataError::Full(_) => Code::Limit,
-        }),
-    },
-    live::ControlError: |error| match error {
-        live::ControlError::NotFound(_) | live::ControlError::NoneOfKind(_) => Code::NotFound,
-        live::ControlError::Media(error) => media(error, |_| Code::NotFound),
-    },
+    }
 }
 
 #[cfg(test)]
@@ -182,7 +120,7 @@ mod tests {
             full.to_value(),
             json!({"error": "the room is full: the limit is 3 peers", "code": "limit"})
         );
-        let closed = live::ProduceError::Media(RequestError::Closed);
+        let closed = live::ProduceError::Closed;
         assert_eq!(Refusal::from(closed).code, Code::Closed);
     }
 

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod broadcasters;
 mod client;
 mod crowd;
 mod data;

@@ -307,7 +307,9 @@ async fn a_browser_publishes_and_gstreamer_decodes_with_and_without_srtp() -> Re
             ",ssrc=(uint){},srtp-key=(buffer){key},srtp-cipher={cipher},srtcp-cipher={rtcp_auth}",
             ssrc.context("an SSRC")?
         );
-        let decoder = Decoder::vp8(payload_type, (&protection, "srtpdec !"))?;
+        // RTCP comes on the same port, and stops a pipeline that has no place for it.
+        let opener = "srtpdec name=opener opener.rtcp_src ! fakesink sync=false async=false opener.rtp_src !";
+        let decoder = Decoder::vp8(payload_type, (&protection, opener))?;
         let theirs = json!({"cryptoSuite": name,
                             "keyBase64": BASE64_STANDARD.encode(MasterKey::random(suite).bytes())});
         let remote = PlainRemote {

@@ -109,3 +109,24 @@ pub(crate) async fn get_json(server: SocketAddr, path: &str) -> Result<Value> {
     reader.read_to_string(&mut body).await?;
     serde_json::from_str(&body).with_context(|| format!("{path} answered {body}"))
 }
+
+/// What an HTTP request is answered with: the status, and the body as JSON, null if it is none.
+pub(crate) async fn ask(
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Result<(u16, Value)> {
+    let mut stream = TcpStream::connect(server).await?;
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {server}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await??;
+    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("{path} answered {answer}"))?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.with_context(|| head.to_owned())?, serde_json::from_str(body).unwrap_or(Value::Null)))
+}
