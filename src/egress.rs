@@ -4,6 +4,7 @@
 
 mod blocking;
 mod disk;
+mod encoders;
 mod feed;
 mod meter;
 mod peer;
@@ -62,6 +63,8 @@ pub struct Config {
     pub max_peers: usize,
     /// The bit rate of VP8 and VP9 transcoded to H.264, in kbit/s.
     pub transcode_kbps: u32,
+    /// The GStreamer element that encodes H.264, or `auto`: the best one that works, hardware first.
+    pub encoder: String,
     /// Whether the files are written to `<data-dir>/live` as well.
     pub write_to_disk: bool,
     /// A folder whose pipeline templates replace the built-in ones of the same names; empty for none.
@@ -77,6 +80,7 @@ impl Default for Config {
             retain_secs: 15,
             max_peers: 500,
             transcode_kbps: 2500,
+            encoder: encoders::AUTO.to_owned(),
             write_to_disk: false,
             pipelines_dir: PathBuf::new(),
         }
@@ -183,7 +187,7 @@ impl Egress {
             gstreamer::init().context("GStreamer does not start")?;
             let own = Some(config.pipelines_dir.as_path()).filter(|path| !path.as_os_str().is_empty());
             shared = Some(Shared {
-                templates: Arc::new(Templates::load(own)?),
+                templates: Arc::new(Templates::load(own, encoders::choose(&config.encoder)?)?),
                 blocking: Blocking::default(),
                 meters: Meters::default(),
                 video_kbps: config.transcode_kbps,

@@ -124,7 +124,7 @@ impl Feed {
             templates: Arc::clone(&shared.templates),
             template,
             kind,
-            variables: Variables { clock_rate, channels, video_kbps: shared.video_kbps },
+            variables: Variables { clock_rate, channels, video_kbps: shared.video_kbps, fallback: false },
             blocking: shared.blocking.for_track(),
             meter: Arc::clone(&meter),
         };

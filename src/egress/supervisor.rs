@@ -136,6 +136,7 @@ impl Supervisor {
         let (peer, template) = (self.plan.meter.peer(), self.plan.template.name());
         tracing::warn!(%peer, template, reason, again_in = ?self.backoff, "pipeline failed, it will be replaced");
         self.engine = Engine::Waiting { at: now + self.backoff };
+        self.plan.variables.fallback = true;
         self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
     }
 

@@ -7,6 +7,8 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::{AppSink, AppSrc};
 
+use super::encoders::{Encoder, Encoders};
+
 /// What a template turns into H.264 or AAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Template {
@@ -61,6 +63,8 @@ pub(super) struct Variables {
     pub(super) channels: u8,
     /// The bit rate of transcoded video, in kbit/s.
     pub(super) video_kbps: u32,
+    /// Whether the encoder that was chosen first failed in this place.
+    pub(super) fallback: bool,
 }
 
 /// All templates, as they are used.
@@ -68,11 +72,12 @@ pub(super) struct Variables {
 pub(super) struct Templates {
     texts: Vec<(Template, String)>,
     aac_encoder: &'static str,
+    h264_encoders: Encoders,
 }
 
 impl Templates {
     /// Reads the templates and checks that each can be built. Errors name the file and what is missing.
-    pub(super) fn load(folder: Option<&Path>) -> anyhow::Result<Self> {
+    pub(super) fn load(folder: Option<&Path>, h264_encoders: Encoders) -> anyhow::Result<Self> {
         let installed = |element: &str| gst::ElementFactory::find(element).is_some();
         let Some((_, aac_encoder)) = AAC_ENCODERS.into_iter().find(|(element, _)| installed(element)) else {
             bail!(
@@ -83,10 +88,10 @@ impl Templates {
         for template in Template::ALL {
             texts.push((template, read(template, folder)?));
         }
-        let templates = Self { texts, aac_encoder };
+        let templates = Self { texts, aac_encoder, h264_encoders };
         for template in Template::ALL {
             let clock_rate = if template == Template::Opus { 48_000 } else { 90_000 };
-            let sample = Variables { clock_rate, channels: 2, video_kbps: 2000 };
+            let sample = Variables { clock_rate, channels: 2, video_kbps: 2000, fallback: false };
             templates
                 .build(template, sample)
                 .with_context(|| format!("pipeline {}", template.file_name()))?;
@@ -117,6 +122,10 @@ impl Templates {
         Ok((pipeline, source, sink))
     }
 
+    fn h264_encoder(&self, variables: Variables) -> Encoder {
+        if variables.fallback { self.h264_encoders.fallback } else { self.h264_encoders.first }
+    }
+
     fn line(&self, template: Template, variables: Variables) -> anyhow::Result<String> {
         let text = self.texts.iter().find(|(known, _)| *known == template).map_or("", |(_, text)| text);
         let mut line = String::new();
@@ -129,6 +138,7 @@ impl Templates {
                 "channels" => line.push_str(&variables.channels.to_string()),
                 "video_kbps" => line.push_str(&variables.video_kbps.to_string()),
                 "queue_bytes" => line.push_str(&QUEUE_BYTES.to_string()),
+                "h264_encoder" => line.push_str(&self.h264_encoder(variables).text(variables.video_kbps)),
                 "aac_encoder" => line.push_str(self.aac_encoder),
                 unknown => bail!("unknown placeholder ${{{unknown}}}"),
             }
@@ -155,11 +165,12 @@ fn read(template: Template, folder: Option<&Path>) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::encoders;
 
     #[test]
     fn every_built_in_template_can_be_built() {
         gst::init().unwrap();
-        Templates::load(None).unwrap();
+        Templates::load(None, encoders::choose("x264enc").unwrap()).unwrap();
     }
 
     #[test]
@@ -168,14 +179,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("h264.txt");
         std::fs::write(&path, "# mine\nappsrc name=source ! identity ! appsink name=sink").unwrap();
-        let templates = Templates::load(Some(folder.path())).unwrap();
-        let sample = Variables { clock_rate: 90_000, channels: 2, video_kbps: 2000 };
+        let chosen = encoders::choose("x264enc").unwrap();
+        let templates = Templates::load(Some(folder.path()), chosen).unwrap();
+        let sample = Variables { clock_rate: 90_000, channels: 2, video_kbps: 2000, fallback: false };
         assert!(templates.line(Template::H264, sample).unwrap().contains("identity"));
         assert!(templates.line(Template::Vp8, sample).unwrap().contains("clock-rate=(int)90000"));
 
+        let fallback = Variables { fallback: true, ..sample };
+        let other = Encoders { fallback: encoders::choose("openh264enc").unwrap().first, ..chosen };
+        let both = Templates::load(None, other).unwrap();
+        assert!(both.line(Template::Vp8, sample).unwrap().contains("x264enc"));
+        assert!(both.line(Template::Vp8, fallback).unwrap().contains("openh264enc"));
+
         let load = |text: &str| {
             std::fs::write(&path, text).unwrap();
-            format!("{:#}", Templates::load(Some(folder.path())).unwrap_err())
+            format!("{:#}", Templates::load(Some(folder.path()), chosen).unwrap_err())
         };
         assert!(load("appsrc name=source ! nosuchelement ! appsink name=sink").contains("nosuchelement"));
         assert!(
