@@ -19,6 +19,7 @@ test_packages=(
   chromium
   firefox-esr
   ffmpeg
+  gstreamer1.0-tools # gst-launch-1.0
   procps
 )
 

@@ -3,7 +3,7 @@
  */
 import { Device, type types } from 'mediasoup-client';
 import { io, type Socket } from 'socket.io-client';
-import { capture, type PublishOptions, type Received, readStats, receivedBy } from './media';
+import { capture, keepResolution, type PublishOptions, type Received, readStats, receivedBy } from './media';
 
 /** How long an answer may take, in milliseconds. */
 const ANSWER_TIMEOUT_MS = 10_000;
@@ -79,6 +79,7 @@ export class RoomMember {
         track,
         ...(codec && { codec }),
         ...(isVideo && options.encodings && { encodings: options.encodings }),
+        ...(isVideo && options.keepResolution && { onRtpSender: keepResolution }),
         ...(isVideo && { codecOptions: { videoGoogleStartBitrate: 2500 } }),
       });
     }

@@ -38,6 +38,8 @@ export interface Network {
   announce?: string;
   /** Whether the same is served over TLS, with a certificate that weir made. */
   tls?: boolean;
+  /** Further settings, by their environment variables. */
+  settings?: Record<string, string>;
 }
 
 /** One server; it may be killed and started again on the same ports. */
@@ -87,6 +89,7 @@ export class Weir {
     }
     // WEIR_BIN is meant for this file: weir would take it for a misspelt setting.
     const { WEIR_BIN: _, ...env } = process.env;
+    Object.assign(env, this.#network.settings);
     const child = spawn(binary(), flags, { cwd: REPOSITORY, env, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = child;
     for (const stream of [child.stdout, child.stderr]) {
