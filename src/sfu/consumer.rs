@@ -431,6 +431,8 @@ pub struct Tap {
     pub id: TapId,
     /// Its producer (key in the worker).
     pub producer: usize,
+    /// The only simulcast stream that it gets; none for the largest that arrives.
+    pub pinned: Option<usize>,
     /// Which packets it gets and what they become.
     pub rewriter: Rewriter,
     /// The SSRC of its packets.

@@ -3,7 +3,10 @@
 
 use std::time::Instant;
 
+use smallvec::SmallVec;
+
 use super::{Transmit, Worker, post};
+use crate::media::codec::MAX_SPATIAL_LAYERS;
 use crate::media::rtcp;
 use crate::sfu::api::{TapOutput, TapPacket};
 use crate::sfu::consumer::Stamp;
@@ -59,8 +62,12 @@ impl Worker {
 
     /// A larger stream that began to arrive needs a key frame before taps can switch to it.
     fn choose_tap_stream(&mut self, now: Instant, key: usize) {
-        let changed = self.producers.get_mut(key).is_some_and(|producer| producer.choose_stream(now));
-        if changed && self.producers.get(key).is_some_and(|producer| !producer.taps.is_empty()) {
+        let Some(producer) = self.producers.get_mut(key).filter(|producer| !producer.taps.is_empty()) else {
+            return;
+        };
+        let changed = producer.choose_stream(now);
+        let follows = |tap: &usize| self.taps.get(*tap).is_some_and(|tap| tap.pinned.is_none());
+        if changed && producer.taps.iter().any(follows) {
             self.want_key_frame(now, key);
         }
     }
@@ -135,7 +142,8 @@ impl Worker {
                 let stream = pending.stream;
                 let clock = |stream: usize| producer.streams.get(stream).and_then(|stream| stream.clock);
                 let before = tap.rewriter.current_stream();
-                let target = Target { stream: producer.best_stream, layers: producer.all_layers() };
+                let wanted = tap.pinned.unwrap_or(producer.best_stream);
+                let target = Target { stream: wanted, layers: producer.all_layers() };
                 if let Some(placed) = tap.rewriter.place(target, stream, packet, clock) {
                     if let Some(clock) = clock(stream).filter(|_| before != Some(stream)) {
                         let rtp = clock.rtp.wrapping_add(tap.rewriter.timestamp_offset());
@@ -196,12 +204,20 @@ impl Worker {
         }
     }
 
-    /// Asks a producer's publisher for a key frame of the stream that taps get, now or when it may be asked again.
+    /// Asks a producer's publisher for key frames of all streams that taps get, now or when it may be asked again.
     pub(super) fn want_key_frame(&mut self, now: Instant, key: usize) {
         let Some(producer) = self.producers.get_mut(key) else { return };
         producer.choose_stream(now);
         let best = producer.best_stream;
-        self.want_key_frame_of(now, key, best);
+        let tapped = producer.taps.iter().filter_map(|tap| self.taps.get(*tap));
+        let mut wanted: SmallVec<[usize; MAX_SPATIAL_LAYERS as usize]> =
+            tapped.map(|tap| tap.pinned.unwrap_or(best)).collect();
+        if wanted.is_empty() {
+            wanted.push(best);
+        }
+        for stream in wanted {
+            self.want_key_frame_of(now, key, stream);
+        }
     }
 
     /// Asks a producer's publisher for a key frame of one stream, now or when it may be asked again.

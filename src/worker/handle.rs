@@ -552,6 +552,28 @@ impl RouterHandle {
         made.await.map(|info| (info, receiver))
     }
 
+    /// Hands each of the producer's simulcast streams to a reader of its own, from the smallest to the largest; see
+    /// [`Self::tap`].
+    ///
+    /// # Errors
+    /// Fails if there is no such producer.
+    pub async fn tap_streams(
+        &self,
+        producer: ProducerId,
+        capacity: usize,
+    ) -> Result<Vec<(TapInfo, mpsc::Receiver<TapOutput>)>, RequestError<NotFound>> {
+        let made = self.worker.call(move |turn| {
+            let taps = turn.core.tap_streams(turn.now, producer)?;
+            let with_reader = taps.into_iter().map(|info| {
+                let (sender, receiver) = mpsc::channel(capacity.max(1));
+                turn.readers.taps.insert(info.id, sender);
+                (info, receiver)
+            });
+            Ok(with_reader.collect())
+        });
+        made.await
+    }
+
     /// Ends a tap.
     ///
     /// # Errors

@@ -9,7 +9,8 @@ use rand::{Rng, SeedableRng};
 use weir::ids::ConsumerId;
 use weir::media::codec::Layers;
 use weir::media::rtcp::{self, ReportBlock};
-use weir::sfu::api::Event;
+use weir::media::rtp::RtpView;
+use weir::sfu::api::{Event, TapOutput};
 use weir::sfu::layers::Allocation;
 
 use crate::peer::{Inbox, VP8};
@@ -381,4 +382,42 @@ fn scores_tell_how_streams_arrive_and_only_when_that_changes() {
     });
     assert_eq!(last, Some(score));
     assert!(told(&world) <= 18, "once a second at most");
+}
+
+#[test]
+fn each_stream_has_a_tap_of_its_own_and_key_frames_are_asked_of_all_at_once() {
+    let mut world = World::new(77);
+    let (publisher, sending) = world.join();
+    let producer = world.produce(sending, &SSRCS);
+    let mut cameras = [0, 1, 2].map(|stream| LayeredCamera::new(publisher, stream));
+    film(&mut world, &mut cameras, 3);
+    let taps = world.core.tap_streams(world.now, producer.id).unwrap();
+    assert_eq!(taps.len(), 3);
+    let asked = |world: &World| {
+        SSRCS.map(|ssrc| world.peers[publisher].asked.iter().filter(|(to, _)| *to == ssrc).count())
+    };
+    film(&mut world, &mut cameras, 30);
+    let at_first = asked(&world);
+    assert!(at_first.iter().all(|count| *count > 0), "{at_first:?}");
+    world.core.request_key_frame(world.now, producer.id).unwrap();
+    film(&mut world, &mut cameras, 30);
+    assert_eq!(asked(&world), at_first.map(|count| count + 1));
+
+    let mut streams: BTreeMap<u32, Vec<(u32, bool)>> = BTreeMap::new();
+    for output in &world.tapped {
+        let TapOutput::Packet(packet) = output else { continue };
+        let view = RtpView::parse(&packet.data).unwrap();
+        let of_key_frame = view.payload()[HEADER - 1] == 0;
+        streams.entry(view.ssrc()).or_default().push((number(view.payload(), 0), of_key_frame));
+    }
+    assert_eq!(streams.len(), 3, "one SSRC for each tap");
+    let mut sources = HashSet::new();
+    for packets in streams.values() {
+        let (source, starts_with_key_frame) = packets[0];
+        assert!(starts_with_key_frame && packets.iter().all(|(ssrc, _)| *ssrc == source));
+        assert!(sources.insert(source));
+    }
+    for tap in taps {
+        world.core.close_tap(tap.id).unwrap();
+    }
 }
