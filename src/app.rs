@@ -18,7 +18,7 @@ use tracing::warn;
 use crate::config::Config;
 use crate::egress::Egress;
 use crate::http::tls::Certificate;
-use crate::http::{self, Routes, Running, Server, StatsReader, StatsSource};
+use crate::http::{self, Routes, Running, Server, Site, StatsReader, StatsSource};
 use crate::live::Rooms;
 use crate::live::broadcasters::Broadcasters;
 use crate::media::ortc;
@@ -89,11 +89,10 @@ impl App {
             stats,
             stopping: stopped.clone(),
         };
-        let http =
-            server
-                .start(http::public(routes.into_router().layer(socket_io), stopped).layer(
-                    axum::middleware::map_request(async |request| signaling::find_socket_io(request)),
-                ));
+        let find_socket_io =
+            axum::middleware::map_request(async |request| signaling::find_socket_io(request));
+        let router = http::public(routes.into_router().layer(socket_io), stopped).layer(find_socket_io);
+        let http = server.start(Site::new(router, egress.clone()));
         Ok(Self {
             config,
             http_addr,

@@ -6,6 +6,7 @@ mod blocking;
 mod disk;
 mod encoders;
 mod feed;
+mod file;
 mod meter;
 mod peer;
 mod pipeline;
@@ -20,7 +21,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use bytes::Bytes;
 use mediasoup_types::rtp_parameters::{MediaKind, RtpCodecParameters};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -32,6 +32,7 @@ use crate::sfu::api::TapOutput;
 use blocking::Blocking;
 use disk::{LastRound, Mirror};
 use feed::Shared;
+pub use file::{Encoded, HlsFile, PLAYLIST_TYPE};
 use meter::Meters;
 pub use meter::PipelineStats;
 use peer::{Command, Ending, Peer, PeerSetup};
@@ -127,17 +128,6 @@ pub struct Stats {
     pub bytes: usize,
     /// Threads that start or stop a pipeline: if it stays above zero, pipelines hang.
     pub state_changes: usize,
-}
-
-/// One file of a peer's HLS, ready to be sent.
-#[derive(Debug, Clone)]
-pub struct HlsFile {
-    /// The MIME type.
-    pub content_type: &'static str,
-    /// The `Cache-Control` header.
-    pub cache_control: &'static str,
-    /// The bytes.
-    pub body: Bytes,
 }
 
 /// All peers' HLS.

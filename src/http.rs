@@ -12,6 +12,7 @@ mod hls;
 mod metrics;
 mod range;
 mod server;
+mod site;
 mod sse;
 mod status;
 pub mod tls;
@@ -30,18 +31,21 @@ use axum::routing::get;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tower_http::cors::CorsLayer;
+use tower_http::cors::{AllowHeaders, CorsLayer};
 
 use crate::egress::Egress;
 use crate::live::Rooms;
 use crate::live::broadcasters::Broadcasters;
 
 pub use server::{Running, Server, Stats, StatsReader};
+pub use site::Site;
 
 /// The largest request body that these routes take, in bytes: several times a broadcaster's `rtpCapabilities`.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How long a request may take until its answer begins: longer than a long-polling client is kept waiting.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a browser need not ask again whether it may ask.
+const PREFLIGHT_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Where Socket.IO is served; `sid` in the query tells a session that exists from a handshake.
 const SOCKET_IO_PATH: &str = "/socket.io";
 /// The most event streams at a time.
@@ -125,7 +129,13 @@ pub fn public(router: Router, stopping: watch::Receiver<bool>) -> Router {
     router
         .layer(middleware::from_fn_with_state(stopping, no_new_sessions))
         .layer(middleware::from_fn(finish_in_time))
-        .layer(CorsLayer::permissive())
+        .layer(any_origin())
+}
+
+/// Lets pages of any origin ask. Preflights name the headers back that were asked for, because the star does not stand
+/// for `Authorization`, and are good for a day.
+fn any_origin() -> CorsLayer {
+    CorsLayer::permissive().allow_headers(AllowHeaders::mirror_request()).max_age(PREFLIGHT_AGE).vary([])
 }
 
 /// Answers the handshakes of a server that is going down with 503. Engine.IO clients try again after that, and reach

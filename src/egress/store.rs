@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::Notify;
 
-use super::HlsFile;
+use super::{HlsFile, PLAYLIST_TYPE};
 use crate::ids::PeerId;
 use crate::media::presentation::{FileKind, Update};
 
@@ -28,7 +28,7 @@ impl PeerFiles {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         for file in update.files {
             let (content_type, cache_control) = headers(file.kind);
-            files.insert(file.name, HlsFile { content_type, cache_control, body: file.body });
+            files.insert(file.name, HlsFile::new(content_type, cache_control, file.body));
         }
         for name in update.gone {
             files.remove(&name);
@@ -80,7 +80,7 @@ impl PeerFiles {
 
 const fn headers(kind: FileKind) -> (&'static str, &'static str) {
     match kind {
-        FileKind::Playlist => ("application/vnd.apple.mpegurl", "no-cache"),
+        FileKind::Playlist => (PLAYLIST_TYPE, "public, max-age=1"),
         FileKind::Video => ("video/mp4", "public, max-age=3600, immutable"),
         FileKind::Audio => ("audio/mp4", "public, max-age=3600, immutable"),
     }

@@ -4,13 +4,11 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -19,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::activity::Activity;
+use super::site::Site;
 use super::tls::ALPN_H2;
 
 /// The largest head of a request, and the buffer of a connection, in bytes.
@@ -53,7 +52,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What a connection is answered with, and the word to stop.
 #[derive(Clone)]
 pub(super) struct Served {
-    pub(super) router: Router,
+    pub(super) site: Site,
     pub(super) stopping: watch::Receiver<bool>,
 }
 
@@ -98,14 +97,14 @@ fn guarded(stream: TcpStream) -> Pin<Box<TimeoutStream<TcpStream>>> {
 
 async fn serve_http1(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    Served { router, mut stopping }: Served,
+    Served { site, mut stopping }: Served,
 ) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(stream), site)
         .with_upgrades();
     tokio::pin!(connection);
     let result = tokio::select! {
@@ -122,13 +121,12 @@ async fn serve_http1(
 
 async fn serve_http2(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    Served { router, mut stopping }: Served,
+    Served { site, mut stopping }: Served,
 ) {
     let activity = Activity::new();
-    let router = TowerToHyperService::new(router);
     let answers = service_fn(|request: Request<Incoming>| {
         let open = activity.begin();
-        let answer = router.call(request);
+        let answer = site.call(request);
         async move { answer.await.map(|response| open.answer(response)) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())

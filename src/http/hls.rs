@@ -1,75 +1,100 @@
 //! `GET /live/<file>`: playlists and segments, straight from memory.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
+use axum::http::header::HeaderName;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::range::{Wanted, wanted};
 use super::{AppState, error};
-use crate::egress::HlsFile;
+use crate::egress::{Egress, Encoded, HlsFile};
 
-/// Up to this size a body gets an entity tag, in bytes. Playlists and init segments are asked for again and again;
-/// segments are asked for once.
-const MAX_TAGGED_BYTES: usize = 16 * 1024;
+/// Room for the header lines of an answer, those included that the server adds.
+const MAX_ANSWER_HEADERS: usize = 12;
+/// Where the files are.
+pub(super) const PREFIX: &str = "/live/";
 
 pub(super) async fn file(
     State(state): State<AppState>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    match state.routes.egress.as_ref().and_then(|egress| egress.file(&name)) {
-        Some(file) => respond(file, &headers),
+    match &state.routes.egress {
+        Some(egress) => answer(egress, &name, &headers),
         None => error(StatusCode::NOT_FOUND, "no such file"),
     }
 }
 
-pub(super) fn respond(file: HlsFile, request: &HeaderMap) -> Response {
-    let length = file.body.len();
-    let tag = entity_tag(&file.body);
-    let mut headers = HeaderMap::new();
+/// The answer to a request for `name`.
+pub(super) fn answer(egress: &Egress, name: &str, headers: &HeaderMap) -> Response {
+    match egress.file(name) {
+        Some(file) => respond(&file, headers),
+        None => error(StatusCode::NOT_FOUND, "no such file"),
+    }
+}
+
+pub(super) fn respond(file: &HlsFile, request: &HeaderMap) -> Response {
+    let mut headers = HeaderMap::with_capacity(MAX_ANSWER_HEADERS);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(file.content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(file.cache_control));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    if let Some(tag) = &tag {
-        headers.insert(header::ETAG, tag.clone());
-        if names_tag(request, &header::IF_NONE_MATCH, tag) {
-            return (StatusCode::NOT_MODIFIED, headers).into_response();
-        }
+    let range = request.get(header::RANGE).and_then(|value| value.to_str().ok());
+    if file.is_playlist() {
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     }
+    // Bytes of a playlist mean its text: nobody asks for pieces of a compressed one.
+    let compressed = if range.is_none() && takes_gzip(request) { file.compressed() } else { None };
+    if compressed.is_some() {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    let Encoded { body, tag } = compressed.unwrap_or_else(|| file.plain());
+    let known = names_tag(request, &header::IF_NONE_MATCH, &tag);
     // A range that holds for one state of the file only counts if this is the state.
-    let same_state = match request.get(header::IF_RANGE) {
-        None => true,
-        Some(_) => tag.as_ref().is_some_and(|tag| names_tag(request, &header::IF_RANGE, tag)),
-    };
-    let range = request.get(header::RANGE).and_then(|value| value.to_str().ok()).filter(|_| same_state);
-    match range.map_or(Wanted::Whole, |range| wanted(range, length)) {
-        Wanted::Whole => (headers, Body::from(file.body)).into_response(),
+    let same_state = !request.contains_key(header::IF_RANGE) || names_tag(request, &header::IF_RANGE, &tag);
+    if let Ok(tag) = HeaderValue::from_maybe_shared(tag) {
+        headers.insert(header::ETAG, tag);
+    }
+    if known {
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    }
+    match range.filter(|_| same_state).map_or(Wanted::Whole, |range| wanted(range, body.len())) {
+        Wanted::Whole => (headers, Body::from(body)).into_response(),
         Wanted::Nothing => {
-            let unsatisfied = HeaderValue::try_from(format!("bytes */{length}"));
-            headers.extend(unsatisfied.ok().map(|value| (header::CONTENT_RANGE, value)));
+            set_range(&mut headers, format!("bytes */{}", body.len()));
             (StatusCode::RANGE_NOT_SATISFIABLE, headers).into_response()
         }
         Wanted::Part(part) => {
-            let shown = format!("bytes {}-{}/{length}", part.start, part.end.saturating_sub(1));
-            headers.extend(HeaderValue::try_from(shown).ok().map(|value| (header::CONTENT_RANGE, value)));
-            (StatusCode::PARTIAL_CONTENT, headers, Body::from(file.body.slice(part))).into_response()
+            set_range(
+                &mut headers,
+                format!("bytes {}-{}/{}", part.start, part.end.saturating_sub(1), body.len()),
+            );
+            (StatusCode::PARTIAL_CONTENT, headers, Body::from(body.slice(part))).into_response()
         }
     }
 }
 
-fn entity_tag(body: &[u8]) -> Option<HeaderValue> {
-    if body.len() > MAX_TAGGED_BYTES {
-        return None;
-    }
-    let mut hasher = DefaultHasher::new();
-    body.hash(&mut hasher);
-    HeaderValue::try_from(format!("\"{:016x}\"", hasher.finish())).ok()
+fn set_range(headers: &mut HeaderMap, text: String) {
+    headers.extend(HeaderValue::try_from(text).ok().map(|value| (header::CONTENT_RANGE, value)));
 }
 
-fn names_tag(request: &HeaderMap, header: &header::HeaderName, tag: &HeaderValue) -> bool {
+/// Whether the client takes gzip (RFC 9110 section 12.5.3): it names it, or everything, and not with a weight of 0.
+fn takes_gzip(request: &HeaderMap) -> bool {
+    let weight = |coding: &str| {
+        let given = request.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+        let mut codings =
+            given.flat_map(|list| list.split(',')).map(|one| one.split_once(';').unwrap_or((one, "")));
+        let (_, weight) = codings.find(|(name, _)| name.trim().eq_ignore_ascii_case(coding))?;
+        let (_, weight) = weight.split_once('=').unwrap_or(("", "1"));
+        Some(weight.trim().parse::<f32>().unwrap_or(0.0) > 0.0)
+    };
+    weight("gzip").or_else(|| weight("*")).unwrap_or(false)
+}
+
+fn names_tag(request: &HeaderMap, header: &HeaderName, tag: &Bytes) -> bool {
     let given = request.get_all(header).iter().filter_map(|value| value.to_str().ok());
-    given.flat_map(|list| list.split(',')).any(|one| one.trim().trim_start_matches("W/").as_bytes() == tag)
+    given.flat_map(|list| list.split(',')).any(|one| {
+        let one = one.trim();
+        one == "*" || one.trim_start_matches("W/").as_bytes() == tag
+    })
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -16,6 +15,7 @@ use tracing::{debug, warn};
 
 use super::Config;
 use super::connection::{Served, serve_plain, serve_tls, stopped};
+use super::site::Site;
 use super::tls::Certificate;
 
 /// The most that `max_connections` can be set to.
@@ -114,18 +114,18 @@ impl Server {
         StatsReader { counters: Arc::clone(&self.counters) }
     }
 
-    /// Serves `router` from now on.
+    /// Serves `site` from now on.
     #[must_use]
-    pub fn start(self, router: Router) -> Running {
+    pub fn start(self, site: impl Into<Site>) -> Running {
         let (stop, stopping) = watch::channel(false);
-        Running { stop, task: tokio::spawn(self.run(router, stopping)) }
+        Running { stop, task: tokio::spawn(self.run(site.into(), stopping)) }
     }
 
-    async fn run(self, router: Router, stopping: watch::Receiver<bool>) {
+    async fn run(self, site: Site, stopping: watch::Receiver<bool>) {
         let slots = Arc::new(Semaphore::new(self.max_connections));
         let mut ports = JoinSet::new();
         for port in std::iter::once(self.plain).chain(self.encrypted) {
-            let served = Served { router: router.clone(), stopping: stopping.clone() };
+            let served = Served { site: site.clone(), stopping: stopping.clone() };
             ports.spawn(port.run(served, Arc::clone(&slots), Arc::clone(&self.counters)));
         }
         while ports.join_next().await.is_some() {}

@@ -5,7 +5,7 @@ use http_body_util::BodyExt;
 use super::*;
 use mediasoup_types::rtp_parameters::MediaKind;
 
-use crate::egress::{HlsFile, PipelineStats, Stats};
+use crate::egress::{HlsFile, PLAYLIST_TYPE, PipelineStats, Stats};
 use crate::live::Counts;
 
 fn request(headers: &[(header::HeaderName, &'static str)]) -> HeaderMap {
@@ -13,8 +13,7 @@ fn request(headers: &[(header::HeaderName, &'static str)]) -> HeaderMap {
 }
 
 fn playlist() -> HlsFile {
-    let body = Bytes::from_static(b"0123456789");
-    HlsFile { content_type: "application/vnd.apple.mpegurl", cache_control: "no-cache", body }
+    HlsFile::new(PLAYLIST_TYPE, "no-cache", Bytes::from_static(b"0123456789"))
 }
 
 async fn body(response: Response) -> Bytes {
@@ -27,7 +26,7 @@ fn header_of<'a>(response: &'a Response, name: &header::HeaderName) -> &'a str {
 
 #[tokio::test]
 async fn a_file_comes_with_its_type_and_cache_rule() {
-    let response = hls::respond(playlist(), &request(&[]));
+    let response = hls::respond(&playlist(), &request(&[]));
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(header_of(&response, &header::CONTENT_TYPE), "application/vnd.apple.mpegurl");
     assert_eq!(header_of(&response, &header::CACHE_CONTROL), "no-cache");
@@ -37,35 +36,66 @@ async fn a_file_comes_with_its_type_and_cache_rule() {
 
 #[tokio::test]
 async fn a_range_is_a_part_and_a_wrong_one_is_refused() {
-    let response = hls::respond(playlist(), &request(&[(header::RANGE, "bytes=2-4")]));
+    let response = hls::respond(&playlist(), &request(&[(header::RANGE, "bytes=2-4")]));
     assert_eq!(response.status(), StatusCode::PARTIAL_CONTENT);
     assert_eq!(header_of(&response, &header::CONTENT_RANGE), "bytes 2-4/10");
     assert_eq!(body(response).await, "234");
-    let response = hls::respond(playlist(), &request(&[(header::RANGE, "bytes=10-")]));
+    let response = hls::respond(&playlist(), &request(&[(header::RANGE, "bytes=10-")]));
     assert_eq!(response.status(), StatusCode::RANGE_NOT_SATISFIABLE);
     assert_eq!(header_of(&response, &header::CONTENT_RANGE), "bytes */10");
     let changed = request(&[(header::RANGE, "bytes=2-4"), (header::IF_RANGE, "\"other\"")]);
-    assert_eq!(hls::respond(playlist(), &changed).status(), StatusCode::OK);
+    assert_eq!(hls::respond(&playlist(), &changed).status(), StatusCode::OK);
 }
 
 #[tokio::test]
 async fn an_unchanged_playlist_is_not_sent_again() {
-    let response = hls::respond(playlist(), &request(&[]));
+    let response = hls::respond(&playlist(), &request(&[]));
     let mut again = HeaderMap::new();
     again.insert(header::IF_NONE_MATCH, response.headers()[header::ETAG].clone());
-    let response = hls::respond(playlist(), &again);
+    let response = hls::respond(&playlist(), &again);
     assert_eq!(response.status(), StatusCode::NOT_MODIFIED);
     assert!(body(response).await.is_empty());
-    let changed = HlsFile { body: Bytes::from_static(b"other"), ..playlist() };
-    assert_eq!(hls::respond(changed, &again).status(), StatusCode::OK);
+    let changed = HlsFile::new(PLAYLIST_TYPE, "no-cache", Bytes::from_static(b"other"));
+    assert_eq!(hls::respond(&changed, &again).status(), StatusCode::OK);
 }
 
 #[tokio::test]
-async fn a_large_segment_is_not_hashed() {
-    let segment = HlsFile { body: vec![0; 1_000_000].into(), ..playlist() };
-    let response = hls::respond(segment, &request(&[]));
-    assert_eq!(header_of(&response, &header::ETAG), "");
-    assert_eq!(body(response).await.len(), 1_000_000);
+async fn a_playlist_is_compressed_for_those_who_take_it() {
+    use std::io::Read;
+
+    let text = "#EXTINF:2.000,\nvideo_1.m4s\n".repeat(20);
+    let file = HlsFile::new(PLAYLIST_TYPE, "no-cache", text.clone().into());
+    let plain = hls::respond(&file, &request(&[]));
+    assert_eq!(header_of(&plain, &header::CONTENT_ENCODING), "");
+    assert_eq!(header_of(&plain, &header::VARY), "accept-encoding");
+    for taken in ["gzip", "br;q=1.0, GZIP;q=0.5", "*"] {
+        let response = hls::respond(&file, &request(&[(header::ACCEPT_ENCODING, taken)]));
+        assert_eq!(header_of(&response, &header::CONTENT_ENCODING), "gzip", "{taken}");
+        assert_eq!(header_of(&response, &header::VARY), "accept-encoding");
+        assert_ne!(header_of(&response, &header::ETAG), header_of(&plain, &header::ETAG));
+        let body = body(response).await;
+        let mut unpacked = String::new();
+        flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut unpacked).unwrap();
+        assert_eq!(unpacked, text);
+    }
+    for refused in ["", "br", "gzip;q=0", "gzip;q=x, *", "identity"] {
+        let response = hls::respond(&file, &request(&[(header::ACCEPT_ENCODING, refused)]));
+        assert_eq!(header_of(&response, &header::CONTENT_ENCODING), "", "{refused}");
+    }
+    let piece = request(&[(header::ACCEPT_ENCODING, "gzip"), (header::RANGE, "bytes=0-6")]);
+    assert_eq!(body(hls::respond(&file, &piece)).await, "#EXTINF");
+}
+
+#[tokio::test]
+async fn what_is_made_of_a_file_is_made_once_and_media_is_sent_as_it_is() {
+    let file = HlsFile::new(PLAYLIST_TYPE, "no-cache", "x".repeat(1000).into());
+    let (one, other) = (file.compressed().unwrap(), file.clone().compressed().unwrap());
+    assert_eq!(one.body.as_ptr(), other.body.as_ptr());
+    let segment = HlsFile::new("video/mp4", "public, max-age=3600, immutable", vec![0; 1_000_000].into());
+    let response = hls::respond(&segment, &request(&[(header::ACCEPT_ENCODING, "gzip")]));
+    assert_eq!(header_of(&response, &header::CONTENT_ENCODING), "");
+    assert_eq!(header_of(&response, &header::VARY), "");
+    assert_eq!(body(response).await.as_ptr(), segment.body.as_ptr(), "nothing is copied");
 }
 
 #[tokio::test]
@@ -96,6 +126,53 @@ async fn every_answer_allows_any_origin_and_forbids_sniffing() {
     let response = router.oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
     assert_eq!(header_of(&response, &header::ACCESS_CONTROL_ALLOW_ORIGIN), "*");
     assert_eq!(header_of(&response, &header::X_CONTENT_TYPE_OPTIONS), "nosniff");
+}
+
+#[tokio::test]
+async fn a_file_is_answered_alike_with_and_without_the_router() {
+    use tower::ServiceExt;
+
+    let (_stop, stopping) = watch::channel(false);
+    let answer = async |headers: HeaderMap| hls::respond(&playlist(), &headers);
+    let router = public(Router::new().route("/", get(answer)), stopping);
+    for asked in [
+        &[][..],
+        &[(header::ORIGIN, "https://example.org")],
+        &[(header::RANGE, "bytes=2-3"), (header::ORIGIN, "null")],
+        &[(header::IF_NONE_MATCH, "*")],
+    ] {
+        let mut request_ = axum::http::Request::get("/").body(axum::body::Body::empty()).unwrap();
+        *request_.headers_mut() = request(asked);
+        let routed = router.clone().oneshot(request_).await.unwrap();
+        let direct = site::as_for_all(hls::respond(&playlist(), &request(asked)));
+        assert_eq!(direct.status(), routed.status(), "{asked:?}");
+        let mut headers = routed.headers().clone();
+        // The router says it, and the server below says it of direct answers.
+        headers.remove(header::CONTENT_LENGTH);
+        assert_eq!(direct.headers(), &headers, "{asked:?}");
+        assert_eq!(body(direct).await, body(routed).await, "{asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_any_origin_may_ask_with_a_token_and_read_every_header() {
+    use tower::ServiceExt;
+
+    let (_stop, stopping) = watch::channel(false);
+    let router = public(Router::new().route("/", get(async || "hello")), stopping);
+    let request = axum::http::Request::options("/")
+        .header(header::ORIGIN, "https://example.org")
+        .header(header::ACCESS_CONTROL_REQUEST_METHOD, "GET")
+        .header(header::ACCESS_CONTROL_REQUEST_HEADERS, "authorization, range");
+    let response = router.clone().oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    // The star would not stand for Authorization.
+    assert_eq!(header_of(&response, &header::ACCESS_CONTROL_ALLOW_HEADERS), "authorization, range");
+    assert_eq!(header_of(&response, &header::ACCESS_CONTROL_MAX_AGE), "86400");
+    let request = axum::http::Request::get("/").header(header::ORIGIN, "https://example.org");
+    let response = router.oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(header_of(&response, &header::ACCESS_CONTROL_EXPOSE_HEADERS), "*");
+    assert_eq!(header_of(&response, &header::VARY), "", "one answer for all origins, for caches");
 }
 
 #[tokio::test]

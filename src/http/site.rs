@@ -1,0 +1,83 @@
+//! All that the web server answers: HLS files at once, everything else by way of the router.
+//!
+//! Most requests of a server with an audience are for playlists and media, and the way through the router's layers costs
+//! more than the answer itself. Both ways give the same answers; a test compares them.
+
+use std::convert::Infallible;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::HeaderName;
+use axum::http::{HeaderValue, Method, header};
+use axum::response::Response;
+use futures_util::future::{BoxFuture, Either};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
+
+use super::hls;
+use crate::egress::Egress;
+
+/// What holds for every answer, as the layers of [`super::public`] say it.
+const FOR_ALL: [(HeaderName, HeaderValue); 3] = [
+    (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
+    (header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*")),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+];
+
+/// The whole of what is served.
+#[derive(Clone)]
+pub struct Site {
+    router: TowerToHyperService<Router>,
+    egress: Option<Egress>,
+}
+
+impl Site {
+    /// Answers with the files of `egress` where it can, and else with `router`, which has to know them too.
+    #[must_use]
+    pub fn new(router: Router, egress: Option<Egress>) -> Self {
+        Self { router: TowerToHyperService::new(router), egress }
+    }
+}
+
+impl From<Router> for Site {
+    fn from(router: Router) -> Self {
+        Self::new(router, None)
+    }
+}
+
+impl Service<Request<Incoming>> for Site {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<
+        BoxFuture<'static, Result<Response, Infallible>>,
+        TowerToHyperServiceFuture<Router, Request<Incoming>>,
+    >;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        match &self.egress {
+            Some(egress) if is_plain(&request) => {
+                let answer = answer(egress.clone(), request.map(drop));
+                Either::Left(Box::pin(async { Ok(answer.await) }))
+            }
+            _ => Either::Right(self.router.call(request)),
+        }
+    }
+}
+
+/// Whether the request is for an HLS file, with nothing in it that has to be decoded.
+fn is_plain<B>(request: &Request<B>) -> bool {
+    let name = request.uri().path().strip_prefix(hls::PREFIX);
+    request.method() == Method::GET && name.is_some_and(|name| !name.contains(['%', '/']))
+}
+
+async fn answer(egress: Egress, request: Request<()>) -> Response {
+    let name = request.uri().path().strip_prefix(hls::PREFIX).unwrap_or_default();
+    as_for_all(hls::answer(&egress, name, request.headers()))
+}
+
+/// Adds what the layers around the router would have added.
+pub(super) fn as_for_all(mut response: Response) -> Response {
+    response.headers_mut().extend(FOR_ALL);
+    response
+}
