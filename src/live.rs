@@ -4,6 +4,7 @@
 //! egress, keeps the books of what belongs to whom, and tells what happened as [`Event`] values. However a peer ends (it
 //! leaves, its socket closes, its media path dies), one function cleans up. Nothing here knows a wire format.
 
+mod bitrates;
 pub mod broadcasters;
 mod controls;
 mod data;
@@ -24,11 +25,12 @@ mod stats;
 
 use serde::{Deserialize, Serialize};
 
+pub use bitrates::Bound;
 pub use data::ConsumedData;
 pub use error::{
     AppDataTooLong, ConnectPlainTransportError, ConnectTransportError, ConsumeDataError, ConsumeError,
     ControlError, CreateTransportError, IntroduceError, JoinError, NotYours, PeerGone, ProduceDataError,
-    ProduceError,
+    ProduceError, SetBitrateError,
 };
 pub use event::{Event, HlsEvent, PeerEvent};
 pub use fault::{Explained, Fault};
@@ -75,6 +77,12 @@ pub struct Config {
     pub max_data_producers_per_peer: usize,
     /// The most data consumers of one peer.
     pub max_data_consumers_per_peer: usize,
+    /// What a viewer's path is thought to take before anything is known of it, in bit/s.
+    pub initial_available_outgoing_bitrate: u64,
+    /// What each transport's peer is asked to send at most, in bit/s; 0 for no limit.
+    pub max_incoming_bitrate: u64,
+    /// What each transport's peer is sent at most, as far as there are layers to choose from, in bit/s; 0 for no limit.
+    pub max_outgoing_bitrate: u64,
 }
 
 impl Default for Config {
@@ -87,6 +95,9 @@ impl Default for Config {
             max_consumers_per_peer: 1000,
             max_data_producers_per_peer: 16,
             max_data_consumers_per_peer: 1000,
+            initial_available_outgoing_bitrate: 600_000,
+            max_incoming_bitrate: 0,
+            max_outgoing_bitrate: 0,
         }
     }
 }
@@ -110,7 +121,7 @@ impl Config {
                 return Err((setting, "0 would let nobody in".into()));
             }
         }
-        Ok(())
+        bitrates::validate(self)
     }
 }
 

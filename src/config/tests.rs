@@ -58,6 +58,8 @@ fn another(path: &str, default: &Value) -> (String, Value) {
     let strings =
         |items: &[&str]| Value::Array(items.iter().map(|item| Value::String((*item).into())).collect());
     match default {
+        // 1 bit/s is no bit rate.
+        Value::Integer(0) if path.ends_with("_bitrate") => ("300000".into(), Value::Integer(300_000)),
         Value::Integer(number) => {
             let other = if *number > 1 { number - 1 } else { number + 1 };
             (other.to_string(), Value::Integer(other))

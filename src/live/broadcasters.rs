@@ -359,7 +359,8 @@ impl Broadcaster {
     ) -> Result<Consumed, BroadcasterConsumeError> {
         let BroadcasterInner { room, peer, capabilities, .. } = &*self.inner;
         let capabilities = capabilities.clone().ok_or(BroadcasterConsumeError::NoCapabilities)?;
-        let made = room.consume(peer, TransportRef::Id(on), producer, capabilities).await?;
+        let made =
+            room.consume(peer, TransportRef::Id(on), producer, capabilities, Default::default()).await?;
         room.set_consumer_paused(peer, made.consumer.id, false).await?;
         Ok(made)
     }

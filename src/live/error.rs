@@ -83,6 +83,17 @@ pub enum ConnectTransportError {
     Media(#[from] RequestError<api::ConnectTransportError>),
 }
 
+/// Why a bound of a transport's bit rate can't be set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetBitrateError {
+    /// Not a transport of this peer.
+    #[error(transparent)]
+    NotFound(#[from] NotYours),
+    /// The media core said no.
+    #[error(transparent)]
+    Media(#[from] RequestError<api::SetBitrateError>),
+}
+
 /// Why a plain transport can't be connected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectPlainTransportError {

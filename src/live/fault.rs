@@ -4,7 +4,7 @@ use super::broadcasters::{AccessError, BroadcasterConsumeError, CreateBroadcaste
 use super::error::{
     AppDataTooLong, ConnectPlainTransportError, ConnectTransportError, ConsumeDataError, ConsumeError,
     ControlError, CreateTransportError, IntroduceError, JoinError, NotYours, PeerGone, ProduceDataError,
-    ProduceError,
+    ProduceError, SetBitrateError,
 };
 use crate::sfu::{api, data, plain_transport};
 use crate::worker::RequestError;
@@ -80,6 +80,13 @@ faults! {
             api::ConnectTransportError::NotFound(_) => Fault::NotFound,
             api::ConnectTransportError::AlreadyConnected => Fault::Already,
             _ => Fault::BadRequest,
+        }),
+    },
+    SetBitrateError: |error| match error {
+        SetBitrateError::NotFound(_) => Fault::NotFound,
+        SetBitrateError::Media(error) => media(error, |error| match error {
+            api::SetBitrateError::NotFound(_) => Fault::NotFound,
+            api::SetBitrateError::TooLow(_) | api::SetBitrateError::Crossed { .. } => Fault::BadRequest,
         }),
     },
     ConnectPlainTransportError: |error| match error {

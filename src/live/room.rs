@@ -8,6 +8,7 @@ use mediasoup_types::rtp_parameters::{MediaKind, RtpCapabilities, RtpCapabilitie
 use tokio::sync::{broadcast, mpsc};
 use tracing::debug;
 
+use super::bitrates::Bitrates;
 use super::error::{
     ConnectTransportError, ConsumeError, ControlError, CreateTransportError, JoinError, NotYours, PeerGone,
     ProduceError,
@@ -20,6 +21,7 @@ use super::{Counts, EVENT_BACKLOG, PEER_EVENT_BACKLOG, rooms};
 use crate::egress::Egress;
 use crate::ids::{PeerId, ProducerId, RoomId, RouterId, TransportId};
 use crate::sfu::api::{ConsumerInfo, WebRtcTransportInfo, WebRtcTransportOptions};
+use crate::sfu::layers::ConsumeOptions;
 use crate::worker::RouterHandle;
 
 /// A consumer that was made, and what its publisher says about the source.
@@ -64,6 +66,7 @@ pub(super) struct Parts {
     pub(super) id: RoomId,
     pub(super) router: RouterHandle,
     pub(super) limits: Limits,
+    pub(super) bitrates: Bitrates,
     /// Whether the room stays when the last peer has left.
     pub(super) stays: bool,
     pub(super) home: Weak<rooms::Inner>,
@@ -73,6 +76,7 @@ pub(super) struct Inner {
     pub(super) id: RoomId,
     pub(super) router: RouterHandle,
     pub(super) egress: Option<Egress>,
+    pub(super) bitrates: Bitrates,
     /// What tells who speaks, once someone wants to know.
     pub(super) listeners: OnceLock<Listeners>,
     registry: Mutex<Registry>,
@@ -94,13 +98,14 @@ pub struct CreatedTransport {
 
 impl Room {
     pub(super) fn new(parts: Parts, home: &rooms::Inner) -> Self {
-        let Parts { id, router, limits, stays, home: weak } = parts;
+        let Parts { id, router, limits, bitrates, stays, home: weak } = parts;
         let registry = Registry::new(router.id(), limits, stays, Arc::clone(&home.index));
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let inner = Inner {
             id,
             router,
             egress: home.egress.clone(),
+            bitrates,
             listeners: OnceLock::new(),
             registry: Mutex::new(registry),
             events,
@@ -200,11 +205,12 @@ impl Room {
         peer: &PeerId,
         direction: Direction,
         replaces: bool,
-        options: WebRtcTransportOptions,
+        mut options: WebRtcTransportOptions,
     ) -> Result<CreatedTransport, CreateTransportError> {
         if !replaces {
             self.registry().room_for_transport(peer).map_err(transport_refusal)?;
         }
+        options.initial_available_outgoing_bitrate.get_or_insert(self.inner.bitrates.initial_outgoing);
         let info = self.inner.router.create_webrtc_transport(options).await?;
         let added = self.registry().add_transport(peer, direction, info.id, replaces);
         match added {
@@ -217,6 +223,11 @@ impl Room {
             Err(refusal) => {
                 self.close_in_core(info.id).await;
                 return Err(transport_refusal(refusal));
+            }
+        }
+        for bound in self.inner.bitrates.own() {
+            if let Err(error) = self.set_bitrate(peer, info.id, bound, None).await {
+                debug!(%peer, transport = %info.id, %error, "not bounded");
             }
         }
         let ice_servers = ice_servers::told(&self.inner.ice_servers, SystemTime::now(), peer.as_str());
@@ -287,7 +298,8 @@ impl Room {
         Ok(id)
     }
 
-    /// Gives the peer a consumer of `producer` on one of its transports, paused.
+    /// Gives the peer a consumer of `producer` on one of its transports, paused in any case. Layers are preferred of
+    /// video only.
     ///
     /// # Errors
     /// No such transport to receive on, no such producer, too many consumers, or capabilities that don't fit.
@@ -297,7 +309,9 @@ impl Room {
         on: TransportRef,
         producer: ProducerId,
         capabilities: RtpCapabilities,
+        mut options: ConsumeOptions,
     ) -> Result<Consumed, ConsumeError> {
+        options.paused = true;
         let (transport, publisher, app_data) = {
             let registry = self.registry();
             let transport = match (registry.transport(peer, on, Direction::Receive), on) {
@@ -308,9 +322,10 @@ impl Room {
             let (publisher, entry) =
                 registry.producer(producer).ok_or_else(|| not_yours("producer", producer))?;
             registry.room_for_consumer(peer).map_err(consume_refusal)?;
+            options.preferred_layers = options.preferred_layers.filter(|_| entry.kind == MediaKind::Video);
             (transport, publisher, entry.app_data.clone())
         };
-        let consumer = self.inner.router.consume(transport, producer, capabilities, true).await?;
+        let consumer = self.inner.router.consume(transport, producer, capabilities, options).await?;
         let added = self.registry().add_consumer(peer, transport, producer, consumer.id);
         if let Err(refusal) = added {
             self.log_refused("close consumer", self.inner.router.close_consumer(consumer.id).await);

@@ -12,6 +12,7 @@ use mediasoup_types::rtp_parameters::RtpCodecCapability;
 use tokio::sync::{broadcast, mpsc};
 use tracing::{debug, info};
 
+use super::bitrates::Bitrates;
 use super::error::JoinError;
 use super::event::{HlsEvent, PeerEvent};
 use super::ice_servers::IceServerConfig;
@@ -238,8 +239,8 @@ impl Inner {
         }
         let router = self.workers.create_router(self.codecs.clone()).await?;
         let home = Arc::downgrade(self);
-        let limits = Limits::from(&self.config);
-        let room = Room::new(Parts { id: id.clone(), router, limits, stays, home }, self);
+        let (limits, bitrates) = (Limits::from(&self.config), Bitrates::from(&self.config));
+        let room = Room::new(Parts { id: id.clone(), router, limits, bitrates, stays, home }, self);
         let faster = match self.by_id.entry(id.clone()) {
             Entry::Occupied(other) => Some(other.get().clone()),
             Entry::Vacant(free) => {

@@ -64,7 +64,8 @@ pub(super) async fn handle(client: &mut Client, event: &str, argument: Value) ->
             let wanted: wire::ConsumeNewUser = read(argument)?;
             let producer = id("producer", &wanted.producer_id)?;
             let capabilities = arguments::rtp_capabilities(&wanted.rtp_capabilities)?;
-            let made = room.consume(&peer, TransportRef::Newest, producer, capabilities).await?;
+            let made =
+                room.consume(&peer, TransportRef::Newest, producer, capabilities, Default::default()).await?;
             Ok(to_value(&consumed(made)))
         }
         incoming::RESUME_CONSUME_TRANSPORT => {
@@ -90,7 +91,10 @@ async fn consume_all(room: &Room, peer: &PeerId, capabilities: &Value) -> Result
     }
     let mut consumers = Vec::new();
     for producer in room.producers_of_others(peer) {
-        match room.consume(peer, TransportRef::Newest, producer.id, capabilities.clone()).await {
+        match room
+            .consume(peer, TransportRef::Newest, producer.id, capabilities.clone(), Default::default())
+            .await
+        {
             Ok(made) => consumers.push(consumed(made)),
             Err(error) => debug!(%peer, producer = %producer.id, %error, "left out"),
         }

@@ -125,7 +125,8 @@ async fn carry_out(request: Request, room: &Room, peer: &PeerId) -> Result<Value
             to_value(&wire::Produced { id })
         }
         Request::Consume { producer, capabilities } => {
-            let made = room.consume(peer, TransportRef::Newest, producer, capabilities).await?;
+            let made =
+                room.consume(peer, TransportRef::Newest, producer, capabilities, Default::default()).await?;
             to_value(&ConsumerOptions::from(made))
         }
         Request::GetProducers => {

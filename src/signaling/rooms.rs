@@ -17,11 +17,16 @@ use super::arguments::{self, id, read};
 use super::client::{Client, Offer, Outgoing, to_value};
 use super::objects::{ConsumerOptions, TransportOptions};
 use super::refusal::{Code, Refusal};
-use crate::ids::{ConsumerId, PeerId, ProducerId, RoomId, TransportId};
-use crate::live::{Direction, Event, PeerEvent, PeerInfo, ProducerRef, Room, TransportRef};
+use crate::ids::{Bitrate, ConsumerId, PeerId, ProducerId, RoomId, TransportId};
+use crate::live::{Bound, Direction, Event, PeerEvent, PeerInfo, ProducerRef, Room, TransportRef};
 use crate::sfu::api::WebRtcTransportOptions;
+use crate::sfu::layers::ConsumeOptions;
 use data::DataState;
 use wire::{Payload, incoming, outgoing};
+
+/// What mediasoup-demo's operators are told, who can slow its machine's network down.
+const NO_THROTTLE: &str = "weir leaves the machine's network alone: bound a transport with setMaxIncomingBitrate and \
+    setMaxOutgoingBitrate, or use tc";
 
 /// What is remembered of one client.
 pub(super) struct State {
@@ -29,6 +34,8 @@ pub(super) struct State {
     joined: bool,
     /// What it can receive; without that, it is offered nothing.
     capabilities: Option<RtpCapabilities>,
+    /// How it wants its consumers.
+    consumer_options: ConsumeOptions,
     /// What others publish and it has not been offered yet: at most as much as the room holds.
     wanted: VecDeque<ProducerId>,
     /// What it has been offered, and on which transport.
@@ -43,6 +50,7 @@ impl State {
             room_id,
             joined: false,
             capabilities: None,
+            consumer_options: ConsumeOptions::default(),
             wanted: VecDeque::new(),
             offered: HashMap::new(),
             data: DataState::default(),
@@ -75,6 +83,22 @@ impl State {
             incoming::RESTART_ICE => {
                 let wanted: wire::TransportRef = read(argument)?;
                 Ok(to_value(&room.restart_ice(peer, id("transport", &wanted.transport_id)?).await?))
+            }
+            incoming::SET_MAX_INCOMING_BITRATE
+            | incoming::SET_MAX_OUTGOING_BITRATE
+            | incoming::SET_MIN_OUTGOING_BITRATE => {
+                let wanted: wire::SetBitrate = read(argument)?;
+                let bound = match event {
+                    incoming::SET_MAX_INCOMING_BITRATE => Bound::MaxIncoming,
+                    incoming::SET_MAX_OUTGOING_BITRATE => Bound::MaxOutgoing,
+                    _ => Bound::MinOutgoing,
+                };
+                let transport = id("transport", &wanted.transport_id)?;
+                room.set_bitrate(peer, transport, bound, wanted.bitrate()).await?;
+                done()
+            }
+            incoming::APPLY_NETWORK_THROTTLE | incoming::RESET_NETWORK_THROTTLE => {
+                Err(Refusal::new(Code::Forbidden, &NO_THROTTLE))
             }
             incoming::PRODUCE => self.produce(&room, peer, read(argument)?).await,
             incoming::PRODUCE_DATA => {
@@ -116,6 +140,7 @@ impl State {
         }
         self.joined = true;
         self.capabilities = capabilities;
+        self.consumer_options = wanted.consumer_options.into();
         self.data.wants_offers = wanted.enable_sctp || wanted.sctp_capabilities.is_some();
         self.want_all(room, peer);
         let others = others.into_iter().filter(|(other, _)| other != peer);
@@ -138,8 +163,17 @@ impl State {
             (false, false) => return Err(Refusal::bad(&"neither producing nor consuming")),
         };
         let enable_sctp = wanted.enable_sctp || wanted.sctp_capabilities.is_some();
-        let options = WebRtcTransportOptions { enable_sctp, ..WebRtcTransportOptions::default() };
+        let options = WebRtcTransportOptions {
+            enable_sctp,
+            initial_available_outgoing_bitrate: wanted.initial_available_outgoing_bitrate.map(Bitrate),
+        };
         let made = room.create_transport(peer, direction, false, options).await?;
+        for (bound, bitrate) in wanted.bounds() {
+            if let Err(error) = room.set_bitrate(peer, made.info.id, bound, Some(bitrate)).await {
+                room.close_transport(peer, made.info.id).await?;
+                return Err(error.into());
+            }
+        }
         self.want_all(room, peer);
         Ok(to_value(&TransportOptions::from(made)))
     }
@@ -175,7 +209,8 @@ impl State {
                 return;
             };
             let on = TransportRef::Id(transport);
-            match room.consume(&client.peer, on, producer, capabilities.clone()).await {
+            match room.consume(&client.peer, on, producer, capabilities.clone(), self.consumer_options).await
+            {
                 Ok(made) => {
                     let consumer = made.consumer.id;
                     self.offered.insert(producer, transport);

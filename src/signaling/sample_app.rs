@@ -64,7 +64,9 @@ impl State {
                 let capabilities = arguments::rtp_capabilities(&wanted.rtp_capabilities)?;
                 let producer =
                     room.newest_producer(peer).ok_or_else(|| nothing("nobody publishes anything"))?;
-                let made = room.consume(peer, TransportRef::Newest, producer, capabilities).await?;
+                let made = room
+                    .consume(peer, TransportRef::Newest, producer, capabilities, Default::default())
+                    .await?;
                 self.consumer = Some(made.consumer.id);
                 if made.consumer.kind == MediaKind::Audio {
                     // Only video waits to be resumed.

@@ -80,7 +80,7 @@ pub(super) async fn handle(client: &mut Client, event: &str, argument: Value) ->
             let on = TransportRef::Id(id("transport", &wanted.server_consumer_transport_id)?);
             let producer = id("producer", &wanted.remote_producer_id)?;
             let capabilities = arguments::rtp_capabilities(&wanted.rtp_capabilities)?;
-            let made = room.consume(peer, on, producer, capabilities).await?;
+            let made = room.consume(peer, on, producer, capabilities, Default::default()).await?;
             let server_consumer_id = made.consumer.id;
             let params = wire::Consumed { options: ConsumerOptions::from(made), server_consumer_id };
             Ok(to_value(&Params { params }))

@@ -63,7 +63,7 @@ pub(super) async fn handle(client: &mut Client, event: &str, argument: Value) ->
             let on = TransportRef::Id(id("transport", &wanted.consumer_transport_id)?);
             let producer = id("producer", &wanted.producer_id)?;
             let capabilities = arguments::rtp_capabilities(&wanted.rtp_capabilities)?;
-            let made = room.consume(peer, on, producer, capabilities).await?;
+            let made = room.consume(peer, on, producer, capabilities, Default::default()).await?;
             room.set_consumer_paused(peer, made.consumer.id, false).await?;
             Ok(to_value(&ConsumerOptions::from(made)))
         }

@@ -95,10 +95,71 @@ async fn everyone_gets_the_figures_of_what_is_theirs() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_says_how_it_wants_what_it_is_offered() -> Result<()> {
+    let server = Server::start().await?;
+    let anna = Member::join(server.address, "red", "Anna").await?;
+    let (video, audio) = (anna.publish_video(Camera::Simulcast).await?, anna.publish_audio().await?);
+    let wishes = json!({"preferredLayers": {"spatialLayer": 0}, "enableRtx": true, "ignoreDtx": true});
+    let ben = Member::join_with(server.address, "red", "Ben", false, wishes).await?;
+    let carl = Member::join(server.address, "red", "Carl").await?;
+    let small = ben.offered(&video.id).await?;
+    let of = json!(small.id);
+    let layers =
+        ben.socket.wait("consumerLayersChanged", |event| event.get("consumerId") == Some(&of)).await?;
+    assert_eq!(layers.get("spatialLayer"), Some(&json!(0)), "{layers}");
+    ben.gets(&small, 20).await?;
+    let sound = |member: Member| {
+        let audio = audio.id.clone();
+        async move {
+            let is_it = |event: &Value| event.get("producerId") == Some(&json!(audio));
+            let offer = member.socket.wait("newConsumer", is_it).await?;
+            let feedback = offer.pointer("/rtpParameters/codecs/0/rtcpFeedback").cloned();
+            Ok::<_, anyhow::Error>(feedback.context("rtcpFeedback")?.to_string().contains("nack"))
+        }
+    };
+    assert!(sound(ben).await?, "lost sound is sent again for who wants it");
+    assert!(!sound(carl).await?, "and not for others");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bit_rates_are_bounded_as_the_client_wants_within_the_settings() -> Result<()> {
+    let server = Server::start_with(|config| config.live.max_incoming_bitrate = 800_000).await?;
+    let anna = enter(server.address, "red").await?;
+    let wanted = json!({"initialAvailableOutgoingBitrate": 1_000_000, "maxIncomingBitrate": 5_000_000,
+                        "minOutgoingBitrate": 100_000});
+    let made = anna.request("createWebRtcTransport", wanted).await?;
+    let of = |bitrate: Value| json!({"transportId": made.get("id"), "bitrate": bitrate});
+    let figures = async || {
+        let stats = anna.request("getTransportStats", of(Value::Null)).await?;
+        let figure = |name: &str| stats.pointer(&format!("/0/{name}Bitrate")).and_then(Value::as_u64);
+        Ok::<_, anyhow::Error>([figure("maxIncoming"), figure("maxOutgoing"), figure("minOutgoing")])
+    };
+    assert_eq!(figures().await?, [Some(800_000), None, Some(100_000)]);
+    anna.request("setMaxIncomingBitrate", of(json!(300_000))).await?;
+    anna.request("setMaxOutgoingBitrate", of(json!(500_000))).await?;
+    assert_eq!(figures().await?, [Some(300_000), Some(500_000), Some(100_000)]);
+    assert_eq!(code(&anna, "setMinOutgoingBitrate", of(json!(600_000))).await?, "bad-request");
+    assert_eq!(code(&anna, "setMaxIncomingBitrate", of(json!(1))).await?, "bad-request");
+    assert_eq!(code(&anna, "setMaxIncomingBitrate", of(json!(-1))).await?, "bad-request");
+    anna.request("setMaxIncomingBitrate", of(json!(0))).await?;
+    anna.request("setMaxOutgoingBitrate", of(Value::Null)).await?;
+    anna.request("setMinOutgoingBitrate", of(Value::Null)).await?;
+    assert_eq!(figures().await?, [Some(800_000), None, None]);
+    let crossed = json!({"minOutgoingBitrate": 500_000, "maxOutgoingBitrate": 400_000});
+    assert_eq!(code(&anna, "createWebRtcTransport", crossed).await?, "bad-request");
+    server.stats(|stats| stats.get("/worker/transports") == 1).await?;
+    let ben = enter(server.address, "red").await?;
+    assert_eq!(code(&ben, "setMaxIncomingBitrate", of(json!(300_000))).await?, "not-found");
+    assert_eq!(code(&ben, "applyNetworkThrottle", json!({"secret": "x"})).await?, "forbidden");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn texts_reach_those_who_are_offered_them() -> Result<()> {
     let server = Server::start().await?;
-    let anna = Member::join_with(server.address, "red", "Anna", true).await?;
-    let ben = Member::join_with(server.address, "red", "Ben", true).await?;
+    let anna = Member::join_with(server.address, "red", "Anna", true, Value::Null).await?;
+    let ben = Member::join_with(server.address, "red", "Ben", true, Value::Null).await?;
     let deaf = Member::join(server.address, "red", "Carl").await?;
     for member in [&anna, &ben] {
         member.transport.seen.wait("SCTP", |seen| seen.has_data_channels.then_some(())).await?;

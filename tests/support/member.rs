@@ -30,11 +30,17 @@ pub(crate) async fn enter(server: SocketAddr, room: &str) -> Result<SocketIo> {
 impl Member {
     /// Connects, makes a transport and joins under a name.
     pub(crate) async fn join(server: SocketAddr, room: &str, name: &str) -> Result<Self> {
-        Self::join_with(server, room, name, false).await
+        Self::join_with(server, room, name, false, Value::Null).await
     }
 
-    /// Like [`Self::join`], perhaps with data channels.
-    pub(crate) async fn join_with(server: SocketAddr, room: &str, name: &str, data: bool) -> Result<Self> {
+    /// Like [`Self::join`], perhaps with data channels or wishes for its consumers.
+    pub(crate) async fn join_with(
+        server: SocketAddr,
+        room: &str,
+        name: &str,
+        data: bool,
+        wishes: Value,
+    ) -> Result<Self> {
         let sctp = if data { json!({"numStreams": {"OS": 1024, "MIS": 1024}}) } else { Value::Null };
         let socket = enter(server, room).await?;
         let capabilities = socket.request("getRouterRtpCapabilities", Value::Null).await?;
@@ -46,7 +52,10 @@ impl Member {
         let connect = json!({"transportId": transport_id, "dtlsParameters": dtls});
         socket.request("connectWebRtcTransport", connect).await?;
         let transport = Arc::new(prepared.begin());
-        let join = json!({"displayName": name, "device": {"name": "simulated"}, "rtpCapabilities": capabilities, "sctpCapabilities": sctp});
+        let mut join = json!({"displayName": name, "device": {"name": "simulated"}, "rtpCapabilities": capabilities, "sctpCapabilities": sctp});
+        if !wishes.is_null() {
+            join["consumerOptions"] = wishes;
+        }
         let joined = socket.request("join", join).await?;
         transport.connected().await?;
         Ok(Self { socket, joined, transport, transport_id })

@@ -10,9 +10,11 @@ use mediasoup_types::sctp_parameters::SctpStreamParameters;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ids::{ConsumerId, DataConsumerId, DataProducerId, PeerId, ProducerId, TransportId};
-use crate::live;
+use crate::ids::{Bitrate, ConsumerId, DataConsumerId, DataProducerId, PeerId, ProducerId, TransportId};
+use crate::live::{self, Bound};
+use crate::media::codec::Layers;
 use crate::sfu::api::{ConsumerScore, EncodingScore};
+use crate::sfu::layers::ConsumeOptions;
 use crate::signaling::objects::ConsumerOptions;
 
 /// What clients ask for.
@@ -22,6 +24,11 @@ pub(in crate::signaling) mod incoming {
     pub(in crate::signaling) const CREATE_WEBRTC_TRANSPORT: &str = "createWebRtcTransport";
     pub(in crate::signaling) const CONNECT_WEBRTC_TRANSPORT: &str = "connectWebRtcTransport";
     pub(in crate::signaling) const RESTART_ICE: &str = "restartIce";
+    pub(in crate::signaling) const SET_MAX_INCOMING_BITRATE: &str = "setMaxIncomingBitrate";
+    pub(in crate::signaling) const SET_MAX_OUTGOING_BITRATE: &str = "setMaxOutgoingBitrate";
+    pub(in crate::signaling) const SET_MIN_OUTGOING_BITRATE: &str = "setMinOutgoingBitrate";
+    pub(in crate::signaling) const APPLY_NETWORK_THROTTLE: &str = "applyNetworkThrottle";
+    pub(in crate::signaling) const RESET_NETWORK_THROTTLE: &str = "resetNetworkThrottle";
     pub(in crate::signaling) const PRODUCE: &str = "produce";
     pub(in crate::signaling) const CLOSE_PRODUCER: &str = "closeProducer";
     pub(in crate::signaling) const PAUSE_PRODUCER: &str = "pauseProducer";
@@ -81,6 +88,40 @@ pub(in crate::signaling) struct Join {
     pub(in crate::signaling) sctp_capabilities: Option<Value>,
     #[serde(default)]
     pub(in crate::signaling) enable_sctp: bool,
+    #[serde(default)]
+    pub(in crate::signaling) consumer_options: WantedConsumers,
+}
+
+/// How a client wants all of its consumers.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::signaling) struct WantedConsumers {
+    preferred_layers: Option<PreferredLayers>,
+    enable_rtx: Option<bool>,
+    ignore_dtx: bool,
+}
+
+/// The layers that a client wants at most; without a temporal one, all of those.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PreferredLayers {
+    spatial_layer: u8,
+    temporal_layer: Option<u8>,
+}
+
+impl From<WantedConsumers> for ConsumeOptions {
+    fn from(wanted: WantedConsumers) -> Self {
+        let layers = |layers: PreferredLayers| Layers {
+            spatial: layers.spatial_layer,
+            temporal: layers.temporal_layer.unwrap_or(Layers::ALL.temporal),
+        };
+        Self {
+            paused: true,
+            preferred_layers: wanted.preferred_layers.map(layers),
+            enable_rtx: wanted.enable_rtx,
+            ignore_dtx: wanted.ignore_dtx,
+        }
+    }
 }
 
 /// `createWebRtcTransport`; what is not said is taken to be wanted.
@@ -93,6 +134,43 @@ pub(in crate::signaling) struct CreateWebRtcTransport {
     pub(in crate::signaling) sctp_capabilities: Option<Value>,
     #[serde(default)]
     pub(in crate::signaling) enable_sctp: bool,
+    /// In bit/s, like the others.
+    pub(in crate::signaling) initial_available_outgoing_bitrate: Option<u64>,
+    max_incoming_bitrate: Option<u64>,
+    max_outgoing_bitrate: Option<u64>,
+    min_outgoing_bitrate: Option<u64>,
+}
+
+impl CreateWebRtcTransport {
+    /// The bounds that the client gives; 0 is none.
+    pub(in crate::signaling) fn bounds(&self) -> impl Iterator<Item = (Bound, Bitrate)> {
+        let given = [
+            (Bound::MaxIncoming, self.max_incoming_bitrate),
+            (Bound::MaxOutgoing, self.max_outgoing_bitrate),
+            (Bound::MinOutgoing, self.min_outgoing_bitrate),
+        ];
+        given.into_iter().filter_map(|(bound, wanted)| Some((bound, bitrate(wanted)?)))
+    }
+}
+
+/// `setMaxIncomingBitrate`, `setMaxOutgoingBitrate` and `setMinOutgoingBitrate`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct SetBitrate {
+    pub(in crate::signaling) transport_id: String,
+    bitrate: Option<u64>,
+}
+
+impl SetBitrate {
+    /// The bound; none takes it away.
+    pub(in crate::signaling) fn bitrate(&self) -> Option<Bitrate> {
+        bitrate(self.bitrate)
+    }
+}
+
+/// As in mediasoup, 0 is no bound.
+fn bitrate(given: Option<u64>) -> Option<Bitrate> {
+    given.filter(|bits| *bits > 0).map(Bitrate)
 }
 
 /// `connectWebRtcTransport`.
