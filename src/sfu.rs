@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod bandwidth;
+mod burst;
 pub mod cache;
 pub mod consumer;
 pub mod data;
@@ -12,6 +13,7 @@ pub mod direct_transport;
 pub mod dtls;
 mod forward;
 pub mod frames;
+pub mod header;
 pub mod ice;
 pub mod key_frames;
 pub mod layers;

@@ -5,7 +5,7 @@ use std::num::NonZeroU8;
 use std::time::Instant;
 
 use bytes::{BufMut, Bytes};
-use mediasoup_types::rtp_parameters::{RtpHeaderExtensionUri as Uri, RtpParameters};
+use mediasoup_types::rtp_parameters::RtpParameters;
 
 use crate::ids::{ConsumerId, TapId};
 use crate::media::codec::{Layers, Renumbering};
@@ -13,19 +13,14 @@ use crate::media::rtcp::SenderInfo;
 use crate::media::rtp::FIXED_HEADER_LEN;
 use crate::sfu::bandwidth::resent::Resent;
 use crate::sfu::cache::CachedPacket;
+use crate::sfu::header::{HeaderTemplate, Stamp};
 use crate::sfu::layers::{Choice, Offer};
 use crate::sfu::rewrite::{ClockSample, Placed, Rewriter, Target};
 use crate::sfu::score::{Interval, Score};
 use crate::sfu::stats::{Heard, Meter};
 
-/// Bytes that a header can have: the fixed part, and every extension that weir writes.
-pub const MAX_HEADER_LEN: usize = FIXED_HEADER_LEN + 4 + 24;
-/// Characters of a MID that weir gives out.
-const MAX_MID_LEN: usize = 6;
 /// The P bit of the first header byte.
 const PADDING_BIT: u8 = 0x20;
-/// Profile value of the one-byte extension form (RFC 8285 section 4.2).
-const ONE_BYTE_PROFILE: [u8; 2] = [0xBE, 0xDE];
 
 /// The retransmission stream of a consumer (RFC 4588).
 #[derive(Debug)]
@@ -36,25 +31,6 @@ pub struct Rtx {
     pub payload_type: u8,
     /// Its last extended sequence number.
     pub sequence: u64,
-}
-
-/// Header extensions that a consumer's client negotiated, by their router-wide ids (zero: not wanted).
-#[derive(Debug, Clone, Copy, Default)]
-struct Extensions {
-    mid: u8,
-    abs_send_time: u8,
-    wide_sequence: u8,
-    audio_level: u8,
-    video_orientation: u8,
-}
-
-/// What the header extensions say of the moment of sending.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Stamp {
-    /// Absolute send time: 24 bits, 6.18 fixed point seconds.
-    pub abs_send_time: u32,
-    /// Transport-wide sequence number, for consumers that want one.
-    pub wide_sequence: u16,
 }
 
 /// What was sent so far, for sender reports.
@@ -110,9 +86,7 @@ pub struct Consumer {
     /// What was sent again.
     pub resent: Resent,
     payload_type: u8,
-    extensions: Extensions,
-    mid: [u8; MAX_MID_LEN],
-    mid_len: usize,
+    header: HeaderTemplate,
 }
 
 impl Consumer {
@@ -133,10 +107,6 @@ impl Consumer {
             payload_type: codec.payload_type(),
             sequence: u64::from(first_sequence),
         });
-        let mut mid = [0; MAX_MID_LEN];
-        let text = parameters.mid.as_deref().unwrap_or_default().as_bytes();
-        let mid_len = text.len().min(MAX_MID_LEN);
-        mid.iter_mut().zip(text).for_each(|(byte, text)| *byte = *text);
         Some(Self {
             id,
             transport,
@@ -157,9 +127,7 @@ impl Consumer {
             heard: Heard::default(),
             resent: Resent::default(),
             payload_type: codec.payload_type(),
-            extensions: extensions(parameters),
-            mid,
-            mid_len,
+            header: HeaderTemplate::new(parameters),
         })
     }
 
@@ -206,7 +174,7 @@ impl Consumer {
         padded_len: usize,
     ) -> usize {
         let start = out.len();
-        let header_len = self.write_header(out, self.payload_type, self.ssrc, placed, Some(packet), stamp);
+        let header_len = self.header.write(out, self.payload_type, self.ssrc, &placed, Some(packet), stamp);
         if placed.is_filler {
             return header_len;
         }
@@ -238,7 +206,7 @@ impl Consumer {
         rtx.sequence += 1;
         let (ssrc, payload_type, sequence) = (rtx.ssrc, rtx.payload_type, rtx.sequence);
         let as_rtx = Placed { sequence, ..placed };
-        let header_len = self.write_header(out, payload_type, ssrc, as_rtx, Some(packet), stamp);
+        let header_len = self.header.write(out, payload_type, ssrc, &as_rtx, Some(packet), stamp);
         out.extend_from_slice(&((placed.sequence & 0xFFFF) as u16).to_be_bytes());
         if !placed.is_filler {
             write_payload(out, placed.renumbering, packet);
@@ -266,7 +234,7 @@ impl Consumer {
             renumbering: Renumbering::default(),
             is_filler: true,
         };
-        let header_len = self.write_header(out, payload_type, ssrc, placed, None, stamp);
+        let header_len = self.header.write(out, payload_type, ssrc, &placed, None, stamp);
         out.extend(std::iter::repeat_n(0, usize::from(len.get()) - 1));
         out.push(len.get());
         if let Some(first) = out.get_mut(start) {
@@ -279,66 +247,13 @@ impl Consumer {
     #[must_use]
     #[inline]
     pub fn wants_wide_sequence(&self) -> bool {
-        self.extensions.wide_sequence != 0
+        self.header.has_wide_sequence()
     }
 
     /// Whether [`Self::write_padding`] can write something.
     #[must_use]
     pub fn can_pad(&self) -> bool {
         !self.paused && self.rtx.is_some() && self.wants_wide_sequence()
-    }
-
-    fn write_header(
-        &self,
-        out: &mut Vec<u8>,
-        payload_type: u8,
-        ssrc: u32,
-        placed: Placed,
-        packet: Option<&CachedPacket>,
-        stamp: Stamp,
-    ) -> usize {
-        let mut header = [0_u8; MAX_HEADER_LEN];
-        let len = FIXED_HEADER_LEN + self.write_extensions(&mut header[FIXED_HEADER_LEN..], packet, stamp);
-        header[0] = if len > FIXED_HEADER_LEN { 0x90 } else { 0x80 };
-        header[1] = u8::from(placed.marker) << 7 | payload_type & 0x7F;
-        header[2..4].copy_from_slice(&((placed.sequence & 0xFFFF) as u16).to_be_bytes());
-        header[4..8].copy_from_slice(&placed.timestamp.to_be_bytes());
-        header[8..12].copy_from_slice(&ssrc.to_be_bytes());
-        out.extend_from_slice(&header[..len]);
-        len
-    }
-
-    /// Writes the extension block in one-byte form (RFC 8285 section 4.2); its length is returned.
-    fn write_extensions(&self, block: &mut [u8], packet: Option<&CachedPacket>, stamp: Stamp) -> usize {
-        let mut at = 4;
-        let mut put = |id: u8, value: &[u8]| {
-            let end = at + 1 + value.len();
-            if id == 0 || value.is_empty() {
-                return;
-            }
-            if let Some(element) = block.get_mut(at..end) {
-                element[0] = id << 4 | (value.len() - 1) as u8;
-                element[1..].copy_from_slice(value);
-                at = end;
-            }
-        };
-        let [_, seconds @ ..] = stamp.abs_send_time.to_be_bytes();
-        put(self.extensions.mid, self.mid.get(..self.mid_len).unwrap_or(&[]));
-        put(self.extensions.abs_send_time, &seconds);
-        put(self.extensions.wide_sequence, &stamp.wide_sequence.to_be_bytes());
-        if let Some(level) = packet.and_then(|packet| packet.audio_level) {
-            put(self.extensions.audio_level, &[level]);
-        }
-        if let Some(orientation) = packet.and_then(|packet| packet.video_orientation) {
-            put(self.extensions.video_orientation, &[orientation]);
-        }
-        if at == 4 {
-            return 0;
-        }
-        let len = at.next_multiple_of(4);
-        block[..2].copy_from_slice(&ONE_BYTE_PROFILE);
-        block[2..4].copy_from_slice(&((len / 4 - 1) as u16).to_be_bytes());
-        len
     }
 
     /// The sender report that is due now: the publisher's own clock where it is known, so that a viewer can put
@@ -408,20 +323,6 @@ impl Sent {
         });
         let lost = u64::from(now[3].saturating_sub(before[3]));
         Interval { packets, lost, retransmitted, repaired }
-    }
-}
-
-fn extensions(parameters: &RtpParameters) -> Extensions {
-    let id = |uri: Uri| {
-        let extension = parameters.header_extensions.iter().find(|extension| extension.uri == uri);
-        extension.and_then(|extension| u8::try_from(extension.id).ok()).filter(|id| *id < 15).unwrap_or(0)
-    };
-    Extensions {
-        mid: id(Uri::Mid),
-        abs_send_time: id(Uri::AbsSendTime),
-        wide_sequence: id(Uri::TransportWideCcDraft01),
-        audio_level: id(Uri::SsrcAudioLevel),
-        video_orientation: id(Uri::VideoOrientation),
     }
 }
 

@@ -9,14 +9,11 @@ use super::{Transmit, Worker, post};
 use crate::media::codec::MAX_SPATIAL_LAYERS;
 use crate::media::rtcp;
 use crate::sfu::api::{TapOutput, TapPacket};
-use crate::sfu::consumer::Stamp;
+use crate::sfu::burst::Burst;
+use crate::sfu::header::Stamp;
+use crate::sfu::producer::Gathered;
 use crate::sfu::rewrite::Target;
-use crate::sfu::srtp::MAX_OVERHEAD;
-
-/// Datagrams of one batch: what the kernel takes in one UDP_SEGMENT send.
-const MAX_SEGMENTS: usize = 60;
-/// Bytes of one batch, below the 64 KiB of a UDP_SEGMENT send.
-const MAX_BATCH_LEN: usize = 60_000;
+use crate::sfu::transport::Sending;
 
 impl Worker {
     /// Whether something waits to be sent at this time.
@@ -76,57 +73,36 @@ impl Worker {
         let Some(producer) = self.producers.get_mut(key) else { return };
         producer.level_pending();
         let offer = producer.offer(now);
+        let gathered: SmallVec<[Gathered<'_>; 32]> = producer.gathered().collect();
+        let clock = |stream: usize| producer.streams.get(stream).and_then(|stream| stream.clock);
         let (consumers, transports, scratch) = (&mut self.consumers, &mut self.transports, &mut self.scratch);
         let mut forwarded = 0;
         let mut awaited = 0_u8;
         for consumer in &producer.consumers {
-            let Some(consumer) = consumers.get_mut(*consumer) else { continue };
-            if consumer.paused {
+            let Some(consumer) = consumers.get_mut(*consumer).filter(|consumer| !consumer.paused) else {
                 continue;
-            }
-            let sending = transports.get_mut(consumer.transport).and_then(|transport| transport.sending());
-            let Some((srtp, tuple, outgoing)) = sending else { continue };
+            };
+            let Some(transport) = transports.get_mut(consumer.transport) else { continue };
+            let Some(sending) = transport.sending() else { continue };
             let Some(target) = consumer.target(&offer) else {
                 self.events.extend(consumer.layers_change(producer.producer_type, &offer));
                 continue;
             };
-            let mut outgoing = outgoing.filter(|_| consumer.wants_wide_sequence());
-            let mut sent_bytes = 0;
-            let mut batch = Batch::begin(scratch);
-            for pending in &producer.pending {
-                let Some(packet) = producer.cached(pending) else { continue };
-                let stream = pending.stream;
-                let clock = |stream: usize| producer.streams.get(stream).and_then(|stream| stream.clock);
-                let Some(placed) = consumer.rewriter.place(target, stream, packet, clock) else { continue };
-                let start = batch.buffer.len();
-                let wide_sequence = outgoing.as_ref().map_or(0, |outgoing| outgoing.next_sequence());
-                let stamp = Stamp { abs_send_time, wide_sequence };
-                let header_len =
-                    consumer.write_packet(batch.buffer, placed, packet, stamp, pending.padded_len);
-                // The rewriter counts from one cycle on; SRTP's index begins with the first sequence number.
-                let index = placed.sequence - crate::sfu::rewrite::FIRST_SEQUENCE;
-                if srtp.protect_rtp(batch.buffer, start, header_len, consumer.ssrc, index).is_err() {
-                    batch.buffer.truncate(start);
-                    continue;
+            let mut burst = Burst::begin(now, abs_send_time, sending, scratch);
+            for Gathered { stream, packet, padded_len } in &gathered {
+                if let Some(placed) = consumer.rewriter.place(target, *stream, packet, clock) {
+                    burst.send(consumer, placed, packet, *padded_len, out);
                 }
-                if let Some(outgoing) = &mut outgoing {
-                    outgoing.note_sent(now, batch.buffer.len() - start);
-                }
-                sent_bytes += batch.buffer.len() - start;
-                consumer.sent.note(now, placed.timestamp, packet.payload.len());
-                forwarded += 1;
-                batch.take_segment(start, |contents, size| out.transmit(tuple, contents, size));
             }
-            batch.finish(|contents, size| out.transmit(tuple, contents, size));
-            consumer.sent_bytes.add(sent_bytes);
-            if let Some(transport) = transports.get_mut(consumer.transport) {
-                transport.traffic.rtp_sent.add(sent_bytes);
-            }
+            let (packets, bytes) = burst.finish(out);
+            transport.traffic.rtp_sent.add(bytes);
+            forwarded += packets;
             if consumer.rewriter.needs_key_frame(target, producer.is_k_svc) {
                 awaited |= 1_u8.checked_shl(target.stream as u32).unwrap_or(0);
             }
             self.events.extend(consumer.layers_change(producer.producer_type, &offer));
         }
+        drop(gathered);
         self.stats.rtp_forwarded += forwarded;
         for stream in (0..u8::BITS).filter(|stream| awaited & 1 << stream != 0) {
             self.want_key_frame_of(now, key, stream as usize);
@@ -137,9 +113,7 @@ impl Worker {
         let Some(producer) = self.producers.get(key) else { return };
         for tap in &producer.taps {
             let Some(tap) = self.taps.get_mut(*tap) else { continue };
-            for pending in &producer.pending {
-                let Some(packet) = producer.cached(pending) else { continue };
-                let stream = pending.stream;
+            for Gathered { stream, packet, .. } in producer.gathered() {
                 let clock = |stream: usize| producer.streams.get(stream).and_then(|stream| stream.clock);
                 let before = tap.rewriter.current_stream();
                 let wanted = tap.pinned.unwrap_or(producer.best_stream);
@@ -163,7 +137,7 @@ impl Worker {
         let Some(consumer) = self.consumers.get_mut(key).filter(|consumer| !consumer.paused) else { return };
         let Some(producer) = self.producers.get(consumer.producer) else { return };
         let sending = self.transports.get_mut(consumer.transport).and_then(|transport| transport.sending());
-        let Some((srtp, tuple, outgoing)) = sending else { return };
+        let Some(Sending { srtp, tuple, outgoing }) = sending else { return };
         let round_trip = outgoing.as_ref().and_then(|outgoing| outgoing.estimator().round_trip());
         let is_judged = outgoing.is_some();
         let mut outgoing = outgoing.filter(|_| consumer.wants_wide_sequence());
@@ -290,48 +264,5 @@ impl Worker {
             transport.traffic.rtcp_sent.add(len);
         }
         true
-    }
-}
-
-/// Packets for one viewer, gathered while they are of one size: the kernel cuts them apart again.
-struct Batch<'a> {
-    buffer: &'a mut Vec<u8>,
-    segment_size: usize,
-    segments: usize,
-}
-
-impl<'a> Batch<'a> {
-    fn begin(buffer: &'a mut Vec<u8>) -> Self {
-        buffer.clear();
-        Self { buffer, segment_size: 0, segments: 0 }
-    }
-
-    /// Takes the packet that was written from `start` on. What was gathered is sent before it if it is longer, and
-    /// with it if it is shorter or the batch is full.
-    fn take_segment(&mut self, start: usize, mut send: impl FnMut(&[u8], usize)) {
-        let len = self.buffer.len() - start;
-        if self.segments > 0 && len > self.segment_size {
-            if let Some(gathered) = self.buffer.get(..start) {
-                send(gathered, self.segment_size);
-            }
-            self.buffer.drain(..start);
-            self.segments = 0;
-        }
-        if self.segments == 0 {
-            self.segment_size = len;
-        }
-        self.segments += 1;
-        let is_full = self.segments >= MAX_SEGMENTS || self.buffer.len() + len + MAX_OVERHEAD > MAX_BATCH_LEN;
-        if len < self.segment_size || is_full {
-            self.finish(send);
-        }
-    }
-
-    fn finish(&mut self, mut send: impl FnMut(&[u8], usize)) {
-        if self.segments > 0 {
-            send(self.buffer, self.segment_size);
-        }
-        self.buffer.clear();
-        self.segments = 0;
     }
 }

@@ -148,6 +148,17 @@ pub struct Pending {
     pub padded_len: usize,
 }
 
+/// A packet that waits, and where its stream's cache has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Gathered<'a> {
+    /// Its stream.
+    pub stream: usize,
+    /// The packet.
+    pub packet: &'a CachedPacket,
+    /// As in [`Pending`].
+    pub padded_len: usize,
+}
+
 /// Header extension ids that the publisher uses (zero: not used).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ExtensionIds {
@@ -341,9 +352,16 @@ impl Producer {
         Received::New { sequence, gap }
     }
 
-    /// The packet that waits.
-    #[must_use]
-    pub fn cached(&self, pending: &Pending) -> Option<&CachedPacket> {
+    /// The packets that wait, in the order of their arrival.
+    pub fn gathered(&self) -> impl Iterator<Item = Gathered<'_>> {
+        let found = |pending: &Pending| {
+            let Pending { stream, padded_len, .. } = *pending;
+            self.cached(pending).map(|packet| Gathered { stream, packet, padded_len })
+        };
+        self.pending.iter().filter_map(found)
+    }
+
+    fn cached(&self, pending: &Pending) -> Option<&CachedPacket> {
         self.streams.get(pending.stream)?.cache.get(pending.sequence)
     }
 

@@ -38,6 +38,16 @@ pub struct RemoteSsrc {
     pub route: Option<Route>,
 }
 
+/// What it takes to send media.
+pub struct Sending<'a> {
+    /// The keys.
+    pub srtp: &'a mut Sender,
+    /// The path.
+    pub tuple: Tuple,
+    /// What hears of packets with transport-wide sequence numbers, if the peer reports on them.
+    pub outgoing: Option<&'a mut Outgoing>,
+}
+
 /// How a transport comes by its path and keys, and whatever else only this kind has.
 pub enum Kind {
     /// ICE and DTLS.
@@ -128,10 +138,10 @@ impl Transport {
     /// Where media can be sent now: the keys and the path, and what has to hear of every packet that carries a
     /// transport-wide sequence number. The same for all kinds, because it is asked per packet.
     #[inline]
-    pub fn sending(&mut self) -> Option<(&mut Sender, Tuple, Option<&mut Outgoing>)> {
+    pub fn sending(&mut self) -> Option<Sending<'_>> {
         let tuple = self.path?;
         let outgoing = self.bandwidth.outgoing.as_deref_mut().filter(|outgoing| outgoing.hears_of_packets());
-        self.srtp.as_mut().map(|(sender, _)| (sender, tuple, outgoing))
+        self.srtp.as_mut().map(|(srtp, _)| Sending { srtp, tuple, outgoing })
     }
 
     /// What is known of the path to the peer, once there are consumers.

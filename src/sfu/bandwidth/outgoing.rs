@@ -67,6 +67,10 @@ impl Volume {
     }
 }
 
+/// When packets are sent, as [`Outgoing`] keeps it.
+#[derive(Debug, Clone, Copy)]
+pub struct SendTime(i64);
+
 /// What one viewer's path takes.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -251,20 +255,36 @@ impl Outgoing {
         self.sent.next_sequence()
     }
 
-    /// Notes that the packet with the next sequence number was sent as a datagram of `len` bytes.
+    /// Gets ready for packets that are sent now: the time that [`Self::note_packet`] wants is returned.
+    #[must_use]
     #[inline]
-    pub fn note_sent(&mut self, now: Instant, len: usize) {
-        let at = self.micros(now);
-        let len = u16::try_from(len + DATAGRAM_OVERHEAD).unwrap_or(u16::MAX);
-        let probe = self.prober.current();
-        self.sent.push(Sent { at, len, probe, lost: false });
+    pub fn begin_burst(&mut self, now: Instant) -> SendTime {
         self.unreported = true;
         self.first_sent.get_or_insert(now);
         self.volume.roll(now);
+        SendTime(self.micros(now))
+    }
+
+    /// Notes that the packet with the next sequence number was sent as a datagram of `len` bytes.
+    #[inline]
+    pub fn note_packet(&mut self, SendTime(at): SendTime, len: usize) {
+        let len = u16::try_from(len + DATAGRAM_OVERHEAD).unwrap_or(u16::MAX);
         self.volume.sent += usize::from(len);
+        if self.is_mute {
+            self.sent.skip();
+            return;
+        }
+        let probe = self.prober.current();
+        self.sent.push(Sent { at, len, probe });
         if probe != 0 {
             self.prober.note_sent(at, u32::from(len));
         }
+    }
+
+    /// Both of that, for a single packet.
+    pub fn note_sent(&mut self, now: Instant, len: usize) {
+        let at = self.begin_burst(now);
+        self.note_packet(at, len);
     }
 
     /// Whether a packet may be sent again: together with everything else it fits into the estimate, or so little was
@@ -290,17 +310,14 @@ impl Outgoing {
         let (mut newest_sent, mut last) = (None, None);
         for (sequence, ticks) in feedback.packets() {
             last = Some(sequence);
-            let Some(slot) = self.sent.get_mut(sequence) else { continue };
-            let Some(packet) = slot.as_mut() else { continue };
             let Some(ticks) = ticks else {
-                if !std::mem::replace(&mut packet.lost, true) {
+                if self.sent.lose(sequence) {
                     self.estimator.lose();
                 }
                 continue;
             };
-            let arrival = (base + ticks) * TICK_US;
-            let (sent, len, probe) = (packet.at, u32::from(packet.len), packet.probe);
-            *slot = None;
+            let Some(Sent { at: sent, len, probe }) = self.sent.arrive(sequence) else { continue };
+            let (arrival, len) = ((base + ticks) * TICK_US, u32::from(len));
             newest_sent = Some(sent);
             self.estimator.acknowledge(&Acknowledged { sent, arrival, len }, probe != 0);
             if probe != 0 {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use crate::media::rtp::extend_sequence;
 
-/// Packets that are remembered: 4 seconds at 5 Mbit/s. A viewer that reports nothing costs 64 KiB.
+/// Packets that are remembered: 4 seconds at 5 Mbit/s, in 16 KiB.
 pub const MAX_PACKETS: usize = 2048;
 /// Packets before the newest one reported that are kept, because they may have been overtaken.
 const OVERTAKEN: u64 = 128;
@@ -21,20 +21,37 @@ pub struct Sent {
     pub len: u16,
     /// The probe that it belongs to; zero for none.
     pub probe: u8,
-    /// Whether its loss was reported; it may still arrive.
-    pub lost: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Unknown,
+    /// Reported as lost; it may still arrive.
+    Lost,
+    Arrived,
+}
+
+/// The same in eight bytes: of the time only the low bits, which is more than an hour.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    at: u32,
+    len: u16,
+    probe: u8,
+    fate: Fate,
 }
 
 /// The history of one transport.
 #[derive(Debug)]
 pub struct SentPackets {
     first: u64,
-    packets: VecDeque<Option<Sent>>,
+    packets: VecDeque<Slot>,
+    /// When the newest packet was sent.
+    newest: i64,
 }
 
 impl Default for SentPackets {
     fn default() -> Self {
-        Self { first: FIRST_SEQUENCE, packets: VecDeque::new() }
+        Self { first: FIRST_SEQUENCE, packets: VecDeque::new(), newest: 0 }
     }
 }
 
@@ -57,20 +74,45 @@ impl SentPackets {
             self.packets.pop_front();
             self.first += 1;
         }
-        self.packets.push_back(Some(packet));
+        self.newest = packet.at;
+        let at = (packet.at & 0xFFFF_FFFF) as u32;
+        self.packets.push_back(Slot { at, len: packet.len, probe: packet.probe, fate: Fate::Unknown });
     }
 
-    /// The packet that a sequence number means, if its arrival was not reported before.
-    pub fn get_mut(&mut self, sequence: u16) -> Option<&mut Option<Sent>> {
+    /// Counts the packet with [`Self::next_sequence`] without remembering it or any before it, for a peer that
+    /// reports nothing.
+    #[inline]
+    pub fn skip(&mut self) {
+        self.first = self.end() + 1;
+        self.packets = VecDeque::new();
+    }
+
+    fn get_mut(&mut self, sequence: u16) -> Option<&mut Slot> {
         let sequence = extend_sequence(self.end(), sequence);
         let index = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
-        self.packets.get_mut(index).filter(|packet| packet.is_some())
+        self.packets.get_mut(index)
+    }
+
+    /// The packet that arrived, if that was not reported before.
+    pub fn arrive(&mut self, sequence: u16) -> Option<Sent> {
+        let newest = self.newest;
+        let slot = self.get_mut(sequence).filter(|slot| slot.fate != Fate::Arrived)?;
+        slot.fate = Fate::Arrived;
+        let age = ((newest & 0xFFFF_FFFF) as u32).wrapping_sub(slot.at);
+        Some(Sent { at: newest - i64::from(age), len: slot.len, probe: slot.probe })
+    }
+
+    /// Notes that a packet was reported as lost. False if that is no news, or nothing is known of the packet.
+    pub fn lose(&mut self, sequence: u16) -> bool {
+        let slot = self.get_mut(sequence).filter(|slot| slot.fate == Fate::Unknown);
+        slot.map(|slot| slot.fate = Fate::Lost).is_some()
     }
 
     /// Forgets what was sent well before this packet, which was reported on.
     pub fn forget_before(&mut self, sequence: u16) {
         let limit = extend_sequence(self.end(), sequence).saturating_sub(OVERTAKEN).min(self.end());
-        while self.first < limit || matches!(self.packets.front(), Some(None)) {
+        let is_over = |slot: &Slot| slot.fate == Fate::Arrived;
+        while self.first < limit || self.packets.front().is_some_and(is_over) {
             self.packets.pop_front();
             self.first += 1;
         }
@@ -82,25 +124,43 @@ mod tests {
     use super::*;
 
     fn sent(at: i64) -> Sent {
-        Sent { at, len: 1, probe: 0, lost: false }
+        Sent { at, len: 1, probe: 0 }
     }
 
     #[test]
     fn a_packet_is_found_once_across_the_wrap_and_memory_is_bounded() {
+        assert_eq!(size_of::<Slot>(), 8);
         let mut packets = SentPackets::default();
+        // Across the wrap of the low bits of the time too.
+        let time = |at: i64| (1 << 32) - 69_500 + at;
         for at in 0..70_000 {
             assert_eq!(packets.next_sequence(), (at % 65_536) as u16);
-            packets.push(sent(at));
+            packets.push(sent(time(at)));
             assert!(packets.packets.len() <= MAX_PACKETS && packets.packets.capacity() <= MAX_PACKETS);
         }
         for at in [69_999, 69_000, 68_000] {
             let sequence = (at % 65_536) as u16;
-            assert_eq!(packets.get_mut(sequence).unwrap().take(), Some(sent(at)));
-            assert!(packets.get_mut(sequence).is_none(), "twice");
+            assert!(packets.lose(sequence) && !packets.lose(sequence), "lost once");
+            assert_eq!(packets.arrive(sequence), Some(sent(time(at))), "and found after all");
+            assert_eq!(packets.arrive(sequence), None, "twice");
+            assert!(!packets.lose(sequence));
         }
-        assert!(packets.get_mut(60_000).is_none(), "forgotten");
-        assert!(packets.get_mut(packets.next_sequence()).is_none(), "not sent yet");
+        assert_eq!(packets.arrive(60_000), None, "forgotten");
+        assert_eq!(packets.arrive(packets.next_sequence()), None, "not sent yet");
         packets.forget_before(packets.next_sequence().wrapping_sub(1));
         assert!(packets.packets.len() <= OVERTAKEN as usize + 1);
+    }
+
+    #[test]
+    fn what_is_not_remembered_is_counted() {
+        let mut packets = SentPackets::default();
+        packets.push(sent(0));
+        let first = packets.next_sequence();
+        packets.skip();
+        packets.skip();
+        assert_eq!(packets.next_sequence(), first.wrapping_add(2));
+        assert_eq!((packets.packets.capacity(), packets.arrive(first)), (0, None));
+        packets.push(sent(7));
+        assert_eq!(packets.arrive(first.wrapping_add(2)), Some(sent(7)));
     }
 }

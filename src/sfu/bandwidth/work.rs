@@ -14,8 +14,9 @@ use crate::media::codec::Layers;
 use crate::media::ortc::ProducerType;
 use crate::media::rtcp::transport_cc::TransportFeedback;
 use crate::sfu::api::{Event, NotFound, SetBitrateError};
-use crate::sfu::consumer::Stamp;
+use crate::sfu::header::Stamp;
 use crate::sfu::layers::{Allocation, Ladder};
+use crate::sfu::transport::Sending;
 use crate::sfu::{Worker, not_found, post};
 
 /// Who a wish is of, and what its steps are.
@@ -226,7 +227,7 @@ impl Worker {
         let Some(consumer) = padded.and_then(|key| self.consumers.get_mut(key)) else { return };
         for _ in 0..MAX_PADDING_PACKETS {
             let sending = self.transports.get_mut(key).and_then(|transport| transport.sending());
-            let Some((srtp, tuple, Some(outgoing))) = sending else { return };
+            let Some(Sending { srtp, tuple, outgoing: Some(outgoing) }) = sending else { return };
             if due == 0 {
                 return;
             }
