@@ -119,6 +119,9 @@ pub struct Worker {
     /// Producers with packets that wait to be forwarded, and when that is due at the latest.
     pending: Vec<usize>,
     flush_due: Option<Instant>,
+    /// Transports on whose way packets are held back, and when to look after them.
+    paced: Vec<usize>,
+    pace_due: Option<Instant>,
     scratch: Vec<u8>,
     events: VecDeque<Event>,
     tapped: VecDeque<(TapId, TapOutput)>,
@@ -163,6 +166,8 @@ impl Worker {
             outbox: VecDeque::new(),
             pending: Vec::new(),
             flush_due: None,
+            paced: Vec::new(),
+            pace_due: None,
             scratch: Vec::new(),
             events: VecDeque::new(),
             tapped: VecDeque::new(),
@@ -272,7 +277,10 @@ impl Worker {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         let outbox = (!self.outbox.is_empty()).then_some(self.config.ntp_at.0);
-        [timer, self.flush_due, outbox, self.observers.poll_timeout()].into_iter().flatten().min()
+        [timer, self.flush_due, self.pace_due, outbox, self.observers.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due: reports, NACKs, key frame requests, handshake flights, the end of transports without consent.

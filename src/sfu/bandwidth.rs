@@ -3,13 +3,15 @@
 //!
 //! Towards weir, a browser estimates its path from the feedback of [`incoming`]. Towards a viewer, [`outgoing`] keeps
 //! what was [`sent`], learns what became of it, and lets the [`estimator`] judge by the [`trend`] of the delay, by
-//! loss and by [`probe`]s; [`allocate`] decides which layers the consumers get of it.
+//! loss and by [`probe`]s; [`allocate`] decides which layers the consumers get of it, and the [`pacer`] spreads what is
+//! more than the path takes at once.
 
 pub mod allocate;
 pub mod arrivals;
 pub mod estimator;
 pub mod incoming;
 pub mod outgoing;
+pub mod pacer;
 pub mod probe;
 pub mod resent;
 pub mod sent;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::{Transmit, Tuple};
 use crate::sfu::bandwidth::outgoing::{Outgoing, SendTime};
+use crate::sfu::bandwidth::pacer::Held;
 use crate::sfu::cache::CachedPacket;
 use crate::sfu::consumer::Consumer;
 use crate::sfu::header::Stamp;
@@ -76,6 +77,32 @@ impl<'a> Burst<'a> {
         consumer.sent.note(self.now, placed.timestamp, packet.payload.len());
         let tuple = self.tuple;
         self.batch.take_segment(start, |contents, size| out.transmit(tuple, contents, size));
+    }
+
+    /// Whether so many bytes may be sent now, all of them.
+    #[inline]
+    pub(super) fn may_send(&mut self, bytes: usize) -> bool {
+        let now = self.now;
+        self.outgoing.as_mut().is_none_or(|(outgoing, _)| outgoing.may_send(now, bytes))
+    }
+
+    /// Whether what is sent has to change at once.
+    pub(super) fn is_congested(&self) -> bool {
+        self.outgoing.as_ref().is_some_and(|(outgoing, _)| outgoing.is_congested())
+    }
+
+    /// Sends a packet later. True if it is the only one that is held back.
+    pub(super) fn hold(&mut self, held: Held) -> bool {
+        let Some((outgoing, _)) = &mut self.outgoing else { return false };
+        let is_first = !outgoing.is_holding();
+        outgoing.hold(held);
+        is_first
+    }
+
+    /// The next packet that was held back and may be sent now.
+    pub(super) fn release(&mut self) -> Option<Held> {
+        let now = self.now;
+        self.outgoing.as_mut().and_then(|(outgoing, _)| outgoing.release(now))
     }
 
     /// Sends what is left; the packets and bytes of the whole burst are returned.

@@ -3,12 +3,14 @@
 
 use std::time::Instant;
 
+use mediasoup_types::rtp_parameters::MediaKind;
 use smallvec::SmallVec;
 
 use super::{Transmit, Worker, post};
 use crate::media::codec::MAX_SPATIAL_LAYERS;
 use crate::media::rtcp;
 use crate::sfu::api::{TapOutput, TapPacket};
+use crate::sfu::bandwidth::pacer::{Held, SLOT};
 use crate::sfu::burst::Burst;
 use crate::sfu::header::Stamp;
 use crate::sfu::producer::Gathered;
@@ -19,7 +21,8 @@ impl Worker {
     /// Whether something waits to be sent at this time.
     #[must_use]
     pub fn is_flush_due(&self, now: Instant) -> bool {
-        !self.outbox.is_empty() || self.flush_due.is_some_and(|due| due <= now)
+        let is_due = |at: Option<Instant>| at.is_some_and(|due| due <= now);
+        !self.outbox.is_empty() || is_due(self.flush_due) || is_due(self.pace_due)
     }
 
     /// Sends everything that waits.
@@ -27,11 +30,12 @@ impl Worker {
         while let Some((to, datagram)) = self.outbox.pop_front() {
             out.transmit(to, &datagram, datagram.len());
         }
+        let abs_send_time = self.abs_send_time(now);
+        self.send_held(now, abs_send_time, out);
         if self.flush_due.is_none_or(|due| due > now) {
             return;
         }
         self.flush_due = None;
-        let abs_send_time = self.abs_send_time(now);
         let mut pending = std::mem::take(&mut self.pending);
         for key in pending.drain(..) {
             self.choose_tap_stream(now, key);
@@ -74,12 +78,14 @@ impl Worker {
         producer.level_pending();
         let offer = producer.offer(now);
         let gathered: SmallVec<[Gathered<'_>; 32]> = producer.gathered().collect();
+        let gathered_bytes = gathered.iter().map(|gathered| gathered.padded_len).sum();
+        let is_audio = producer.kind == MediaKind::Audio;
         let clock = |stream: usize| producer.streams.get(stream).and_then(|stream| stream.clock);
         let (consumers, transports, scratch) = (&mut self.consumers, &mut self.transports, &mut self.scratch);
         let mut forwarded = 0;
         let mut awaited = 0_u8;
-        for consumer in &producer.consumers {
-            let Some(consumer) = consumers.get_mut(*consumer).filter(|consumer| !consumer.paused) else {
+        for consumer_key in &producer.consumers {
+            let Some(consumer) = consumers.get_mut(*consumer_key).filter(|consumer| !consumer.paused) else {
                 continue;
             };
             let Some(transport) = transports.get_mut(consumer.transport) else { continue };
@@ -89,9 +95,24 @@ impl Worker {
                 continue;
             };
             let mut burst = Burst::begin(now, abs_send_time, sending, scratch);
+            let goes_at_once = is_audio || burst.may_send(gathered_bytes);
+            let goes_down = consumer.rewriter.current_stream().is_some_and(|stream| target.stream < stream);
+            if !goes_at_once && goes_down && burst.is_congested() {
+                // The path takes far less than what it gets until the key frame of the lower stream comes, and would be
+                // busy with that when it does.
+                consumer.rewriter.lose_sync();
+            }
             for Gathered { stream, packet, padded_len } in &gathered {
-                if let Some(placed) = consumer.rewriter.place(target, *stream, packet, clock) {
+                let Some(placed) = consumer.rewriter.place(target, *stream, packet, clock) else { continue };
+                // What is missing of an earlier picture holds up those after it, and goes first.
+                if goes_at_once || !consumer.rewriter.is_newest(&placed) || burst.may_send(*padded_len) {
                     burst.send(consumer, placed, packet, *padded_len, out);
+                    continue;
+                }
+                let (consumer_id, origin) = ((*consumer_key, consumer.ssrc), (*stream, packet.sequence));
+                if burst.hold(Held { consumer: consumer_id, placed, origin, padded_len: *padded_len }) {
+                    self.paced.push(consumer.transport);
+                    self.pace_due.get_or_insert(now + SLOT);
                 }
             }
             let (packets, bytes) = burst.finish(out);
@@ -140,6 +161,7 @@ impl Worker {
         let Some(Sending { srtp, tuple, outgoing }) = sending else { return };
         let round_trip = outgoing.as_ref().and_then(|outgoing| outgoing.estimator().round_trip());
         let is_judged = outgoing.is_some();
+        let first_held = outgoing.as_ref().and_then(|outgoing| outgoing.first_held((key, consumer.ssrc)));
         let mut outgoing = outgoing.filter(|_| consumer.wants_wide_sequence());
         let mut sent_bytes = 0;
         for sequence in missing {
@@ -148,13 +170,16 @@ impl Worker {
             let Some(packet) = stream.and_then(|stream| stream.cache.get_recent(now, origin.sequence)) else {
                 continue;
             };
+            let placed = origin.place(packet);
+            if first_held.is_some_and(|first| placed.sequence >= first) {
+                continue; // it was not sent yet
+            }
             // A viewer that tells nothing of its path is taken at its word.
             let len = packet.payload.len();
             let has_room = outgoing.as_mut().is_none_or(|outgoing| outgoing.has_room_to_resend(now, len));
             if is_judged && !(has_room && consumer.resent.may_resend(now, sequence, round_trip)) {
                 continue;
             }
-            let placed = origin.place(packet);
             let mut datagram = Vec::with_capacity(packet.payload.len() + 64);
             let wide_sequence = outgoing.as_ref().map_or(0, |outgoing| outgoing.next_sequence());
             let stamp = Stamp { abs_send_time, wide_sequence };
@@ -197,7 +222,7 @@ impl Worker {
     /// Asks a producer's publisher for a key frame of one stream, now or when it may be asked again.
     pub(super) fn want_key_frame_of(&mut self, now: Instant, key: usize, stream: usize) {
         let Some(producer) = self.producers.get_mut(key) else { return };
-        let is_video = producer.kind == mediasoup_types::rtp_parameters::MediaKind::Video;
+        let is_video = producer.kind == MediaKind::Video;
         if !is_video || producer.paused {
             return;
         }

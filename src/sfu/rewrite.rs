@@ -170,6 +170,12 @@ impl Rewriter {
         })
     }
 
+    /// Whether a packet that was placed is part of the newest picture.
+    #[must_use]
+    pub fn is_newest(&self, placed: &Placed) -> bool {
+        self.last.is_some_and(|(timestamp, _)| timestamp == placed.timestamp)
+    }
+
     /// What is added to the current stream's timestamps.
     #[must_use]
     pub fn timestamp_offset(&self) -> u32 {

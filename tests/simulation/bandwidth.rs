@@ -32,6 +32,7 @@ struct Viewer {
     peer: usize,
     transport: TransportId,
     video: ConsumerId,
+    video_ssrc: u32,
     audio_ssrc: u32,
 }
 
@@ -51,11 +52,11 @@ impl Show {
             let (peer, transport) = world.join();
             let link = Link::new(world.now, *capacity, Duration::from_millis(300));
             world.network.links.insert(world.peers[peer].address, link);
-            let (video, _) = world.consume(peer, transport, &video);
+            let (video, video_ssrc) = world.consume(peer, transport, &video);
             let (audio, audio_ssrc) = world.consume(peer, transport, &audio);
             world.core.set_consumer_paused(world.now, video.id, false).unwrap();
             world.core.set_consumer_paused(world.now, audio.id, false).unwrap();
-            viewers.push(Viewer { peer, transport, video: video.id, audio_ssrc });
+            viewers.push(Viewer { peer, transport, video: video.id, video_ssrc, audio_ssrc });
         }
         Self { world, cameras, publisher, viewers, audio_packets: 0, frames: 0, samples: Vec::new() }
     }
@@ -124,6 +125,12 @@ impl Show {
         self.world.core.available_outgoing_bitrate(self.viewers[viewer].transport).unwrap().unwrap()
     }
 
+    /// Video packets that a viewer got a second time, because it had lost them.
+    fn repaired(&self, viewer: usize) -> usize {
+        let Viewer { peer, video_ssrc, .. } = &self.viewers[viewer];
+        self.world.peers[*peer].inboxes[video_ssrc].retransmitted
+    }
+
     /// Audio packets that a viewer got.
     fn heard(&self, viewer: usize) -> usize {
         let Viewer { peer, audio_ssrc, .. } = &self.viewers[viewer];
@@ -184,6 +191,28 @@ fn a_steady_link_has_steady_layers() {
     let longest = show.link(0).longest;
     assert!(longest < Duration::from_millis(300), "a queue of {longest:?}");
     assert_eq!(show.link(0).dropped, dropped);
+}
+
+#[test]
+fn key_frames_do_not_overflow_a_short_queue() {
+    let queue = Duration::from_millis(50);
+    let mut show = Show::new(33, &[600]);
+    show.link(0).limit = queue;
+    show.world.network.jitter = Duration::ZERO;
+    // 6.6 kB: the link needs 88 ms for it. Sent at once, five of the ten packets were lost.
+    show.cameras.iter_mut().for_each(|camera| camera.key_frame_factor = 10);
+    show.run(30 * SECOND);
+    assert_eq!(show.layer(0), Some(0));
+    let before = (show.repaired(0), show.link(0).dropped);
+    let key_frames = show.cameras[0].key_frames;
+    show.link(0).longest = Duration::ZERO;
+    for _ in 0..20 {
+        show.cameras.iter_mut().for_each(|camera| camera.wants_key_frame = true);
+        show.run(Duration::from_millis(1500));
+    }
+    assert_eq!(show.cameras[0].key_frames - key_frames, 20);
+    assert_eq!((show.repaired(0), show.link(0).dropped), before, "nothing is lost");
+    assert!(show.link(0).longest < queue, "{:?}", show.link(0).longest);
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(crate) struct Link {
     /// Bits per second.
     capacity: f64,
     /// The longest time that a datagram waits.
-    limit: Duration,
+    pub(crate) limit: Duration,
     /// When the queue will be empty.
     free_at: Instant,
     /// The longest wait since this was last read.

@@ -257,7 +257,9 @@ pub(crate) struct Camera {
     /// Payload bytes of a packet, about.
     packet_len: usize,
     /// How many times as many packets a key frame has.
-    key_frame_factor: usize,
+    pub(crate) key_frame_factor: usize,
+    /// Whether the next frame is a key frame although nobody asked for one.
+    pub(crate) wants_key_frame: bool,
     pub(crate) sequence: u64,
     pub(crate) frames: u32,
     pub(crate) key_frames: usize,
@@ -272,6 +274,7 @@ impl Camera {
             packets_per_frame,
             packet_len: 1000,
             key_frame_factor: 1,
+            wants_key_frame: false,
             sequence: 65_000,
             frames: 0,
             key_frames: 0,
@@ -292,7 +295,8 @@ impl Camera {
         let peer = &mut world.peers[self.peer];
         peer.now = world.now;
         let asked = peer.asked.iter().filter(|(ssrc, _)| *ssrc == self.ssrc).count();
-        let is_key = self.frames == 0 || asked > self.key_frames_asked;
+        let wanted = std::mem::take(&mut self.wants_key_frame);
+        let is_key = self.frames == 0 || asked > self.key_frames_asked || wanted;
         self.key_frames_asked = asked;
         self.key_frames += usize::from(is_key);
         let packets = self.packets_per_frame * if is_key { self.key_frame_factor } else { 1 };

@@ -95,6 +95,12 @@ impl Estimator {
         self.trend.usage() == Usage::Over
     }
 
+    /// Whether the path's limit was met: by a queue, or by a probe.
+    #[must_use]
+    pub fn is_at_limit(&self) -> bool {
+        self.limit.is_some() || self.ceiling.is_finite()
+    }
+
     /// The round trip of packets and their feedback, once known.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {

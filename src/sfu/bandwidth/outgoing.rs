@@ -10,8 +10,9 @@ use crate::media::rtcp::transport_cc::{REFERENCE_WRAP, TICK_US, TICKS_PER_REFERE
 use crate::sfu::api::SetBitrateError;
 use crate::sfu::bandwidth::allocate::Steadiness;
 use crate::sfu::bandwidth::estimator::Estimator;
+use crate::sfu::bandwidth::pacer::{Held, Pace, Pacer};
 use crate::sfu::bandwidth::probe::Prober;
-use crate::sfu::bandwidth::sent::{Sent, SentPackets};
+use crate::sfu::bandwidth::sent::{MAX_PACKETS, MAX_UNREPORTED, Sent, SentPackets};
 use crate::sfu::bandwidth::trend::Acknowledged;
 
 /// What a path is thought to take before anything is known (mediasoup's default).
@@ -31,6 +32,8 @@ const MUTE_AFTER: Duration = Duration::from_secs(3);
 /// Time over which the volume of retransmissions is measured, and their share of the estimate that is always granted.
 const RESEND_WINDOW: Duration = Duration::from_millis(250);
 const RESEND_SHARE: f64 = 0.05;
+/// Held back beyond that, the path takes far less than the layers that are sent.
+const MAX_BACKLOG: Duration = Duration::from_millis(150);
 /// How often the bandwidth is handed out at least.
 const REVIEW_INTERVAL: Duration = Duration::from_millis(500);
 /// Time between two announcements of the estimate that say nothing surprising.
@@ -97,6 +100,7 @@ pub struct Outgoing {
     /// When the bandwidth was last handed out.
     reviewed: Option<Instant>,
     volume: Volume,
+    pacer: Pacer,
     /// Keeps what is handed out from wavering.
     pub steadiness: Steadiness,
 }
@@ -125,6 +129,7 @@ impl Outgoing {
             announced: None,
             reviewed: None,
             volume: Volume { since: now, sent: 0, resent: 0, others: 0 },
+            pacer: Pacer::new(now),
             steadiness: Steadiness::default(),
         }
     }
@@ -275,7 +280,8 @@ impl Outgoing {
             return;
         }
         let probe = self.prober.current();
-        self.sent.push(Sent { at, len, probe });
+        let limit = if self.last_feedback.is_some() { MAX_PACKETS } else { MAX_UNREPORTED };
+        self.sent.push(Sent { at, len, probe }, limit);
         if probe != 0 {
             self.prober.note_sent(at, u32::from(len));
         }
@@ -285,6 +291,57 @@ impl Outgoing {
     pub fn note_sent(&mut self, now: Instant, len: usize) {
         let at = self.begin_burst(now);
         self.note_packet(at, len);
+    }
+
+    fn pace(&self) -> Pace {
+        Pace { estimate: self.estimator.estimate(), is_at_limit: self.estimator.is_at_limit() }
+    }
+
+    /// Whether so many bytes of video may be sent now, all of them; else each packet is asked for alone. A path that
+    /// nothing is known of takes everything.
+    #[inline]
+    pub fn may_send(&mut self, now: Instant, bytes: usize) -> bool {
+        let is_known = self.last_feedback.is_some() && !self.is_mute;
+        if !is_known && !self.pacer.is_holding() {
+            return true;
+        }
+        let pace = self.pace();
+        self.pacer.pass(now, pace, bytes)
+    }
+
+    /// Sends a packet later: [`Self::release`] says when.
+    pub fn hold(&mut self, held: Held) {
+        self.pacer.hold(held);
+    }
+
+    /// The next packet that was held back and may be sent now.
+    pub fn release(&mut self, now: Instant) -> Option<Held> {
+        let pace = self.pace();
+        self.pacer.release(now, pace)
+    }
+
+    /// The first packet of a consumer that is held back, by its sequence number.
+    #[must_use]
+    pub fn first_held(&self, consumer: (usize, u32)) -> Option<u64> {
+        self.pacer.first_held(consumer)
+    }
+
+    /// Gives up what was held back: there is no way to the peer any more.
+    pub fn forget_held(&mut self) {
+        self.pacer.forget();
+    }
+
+    /// Whether packets are held back.
+    #[must_use]
+    #[inline]
+    pub fn is_holding(&self) -> bool {
+        self.pacer.is_holding()
+    }
+
+    /// Whether so much is held back that what is sent has to change at once.
+    #[must_use]
+    pub fn is_congested(&self) -> bool {
+        self.pacer.is_holding() && self.pacer.backlog(self.pace()) > MAX_BACKLOG
     }
 
     /// Whether a packet may be sent again: together with everything else it fits into the estimate, or so little was
@@ -297,6 +354,7 @@ impl Outgoing {
         let fits = resent + self.volume.others <= budget || resent as f64 <= budget as f64 * RESEND_SHARE;
         if fits {
             self.volume.resent = resent;
+            self.pacer.note_urgent(len);
         }
         fits
     }

@@ -7,6 +7,8 @@ use crate::media::rtp::extend_sequence;
 
 /// Packets that are remembered: 4 seconds at 5 Mbit/s, in 16 KiB.
 pub const MAX_PACKETS: usize = 2048;
+/// The same before the first report: it comes a tenth of a second after the first packet, or never.
+pub const MAX_UNREPORTED: usize = 256;
 /// Packets before the newest one reported that are kept, because they may have been overtaken.
 const OVERTAKEN: u64 = 128;
 /// Extended sequence numbers start here, so that a number before the first one has a place too.
@@ -67,10 +69,10 @@ impl SentPackets {
         (self.end() & 0xFFFF) as u16
     }
 
-    /// Notes that the packet with [`Self::next_sequence`] was sent.
+    /// Notes that the packet with [`Self::next_sequence`] was sent, as one of the last `limit`.
     #[inline]
-    pub fn push(&mut self, packet: Sent) {
-        if self.packets.len() >= MAX_PACKETS {
+    pub fn push(&mut self, packet: Sent, limit: usize) {
+        if self.packets.len() >= limit {
             self.packets.pop_front();
             self.first += 1;
         }
@@ -135,7 +137,7 @@ mod tests {
         let time = |at: i64| (1 << 32) - 69_500 + at;
         for at in 0..70_000 {
             assert_eq!(packets.next_sequence(), (at % 65_536) as u16);
-            packets.push(sent(time(at)));
+            packets.push(sent(time(at)), MAX_PACKETS);
             assert!(packets.packets.len() <= MAX_PACKETS && packets.packets.capacity() <= MAX_PACKETS);
         }
         for at in [69_999, 69_000, 68_000] {
@@ -154,13 +156,13 @@ mod tests {
     #[test]
     fn what_is_not_remembered_is_counted() {
         let mut packets = SentPackets::default();
-        packets.push(sent(0));
+        packets.push(sent(0), MAX_UNREPORTED);
         let first = packets.next_sequence();
         packets.skip();
         packets.skip();
         assert_eq!(packets.next_sequence(), first.wrapping_add(2));
         assert_eq!((packets.packets.capacity(), packets.arrive(first)), (0, None));
-        packets.push(sent(7));
+        packets.push(sent(7), MAX_UNREPORTED);
         assert_eq!(packets.arrive(first.wrapping_add(2)), Some(sent(7)));
     }
 }

@@ -9,15 +9,17 @@ use smallvec::SmallVec;
 use super::Outgoing;
 use super::allocate::Wish;
 use super::outgoing::MINIMUM;
+use super::pacer::SLOT;
 use crate::ids::{Bitrate, TransportId};
 use crate::media::codec::Layers;
 use crate::media::ortc::ProducerType;
 use crate::media::rtcp::transport_cc::TransportFeedback;
 use crate::sfu::api::{Event, NotFound, SetBitrateError};
+use crate::sfu::burst::Burst;
 use crate::sfu::header::Stamp;
 use crate::sfu::layers::{Allocation, Ladder};
 use crate::sfu::transport::Sending;
-use crate::sfu::{Worker, not_found, post};
+use crate::sfu::{Transmit, Worker, not_found, post};
 
 /// Who a wish is of, and what its steps are.
 struct Share {
@@ -215,6 +217,47 @@ impl Worker {
         if outgoing.is_some_and(|outgoing| outgoing.is_review_due(now)) {
             self.distribute(now, key);
         }
+    }
+
+    /// Sends what was held back and may go now.
+    pub(in crate::sfu) fn send_held(&mut self, now: Instant, abs_send_time: u32, out: &mut impl Transmit) {
+        if self.pace_due.is_none_or(|due| due > now) {
+            return;
+        }
+        let mut paced = std::mem::take(&mut self.paced);
+        paced.retain(|key| self.send_held_of(now, *key, abs_send_time, out));
+        self.pace_due = (!paced.is_empty()).then_some(now + SLOT);
+        self.paced = paced;
+    }
+
+    /// The same for one transport. True if it still holds something back.
+    fn send_held_of(
+        &mut self,
+        now: Instant,
+        key: usize,
+        abs_send_time: u32,
+        out: &mut impl Transmit,
+    ) -> bool {
+        let Some(transport) = self.transports.get_mut(key) else { return false };
+        let Some(sending) = transport.sending() else {
+            transport.outgoing().into_iter().for_each(Outgoing::forget_held);
+            return false;
+        };
+        let mut burst = Burst::begin(now, abs_send_time, sending, &mut self.scratch);
+        while let Some(held) = burst.release() {
+            let (consumer, ssrc) = held.consumer;
+            let consumer = self.consumers.get_mut(consumer).filter(|consumer| consumer.ssrc == ssrc);
+            let Some(consumer) = consumer else { continue };
+            let Some(producer) = self.producers.get(consumer.producer) else { continue };
+            let (stream, sequence) = held.origin;
+            if let Some(packet) = producer.streams.get(stream).and_then(|stream| stream.cache.get(sequence)) {
+                burst.send(consumer, held.placed, packet, held.padded_len, out);
+            }
+        }
+        let (packets, bytes) = burst.finish(out);
+        transport.traffic.rtp_sent.add(bytes);
+        self.stats.rtp_forwarded += packets;
+        transport.outgoing().is_some_and(|outgoing| outgoing.is_holding())
     }
 
     fn drive_probe(&mut self, now: Instant, key: usize) {
