@@ -201,8 +201,14 @@ const MAX_RETAIN_SECS: u64 = 3600;
 /// Bit rates of transcoded video that a picture can be recognised at, in kbit/s.
 const TRANSCODE_KBPS: std::ops::RangeInclusive<u32> = 100..=50_000;
 
+/// Lengths of parts: shorter ones are not worth a request, longer ones no low latency, in milliseconds.
+const PART_MS: std::ops::RangeInclusive<u64> = 64..=1000;
+
 fn validate_hls(hls: &egress::Config) -> Result<(), ConfigError> {
     let fail = |setting, reason: String| Err(ConfigError::Value { setting, reason });
+    if !PART_MS.contains(&hls.part_ms) {
+        return fail("hls.part_ms", "not in the range 64 to 1000".into());
+    }
     if !(1..=MAX_SEGMENTS).contains(&hls.window_segments) {
         return fail("hls.window_segments", format!("not in the range 1 to {MAX_SEGMENTS}"));
     }

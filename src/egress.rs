@@ -28,6 +28,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::ids::{PeerId, ProducerId};
+use crate::media::playlist::Directives;
+use crate::media::segmenter::part_length;
 use crate::sfu::api::TapOutput;
 use blocking::Blocking;
 use disk::{LastRound, Mirror};
@@ -36,6 +38,7 @@ pub use file::{Encoded, HlsFile, PLAYLIST_TYPE};
 use meter::Meters;
 pub use meter::PipelineStats;
 use peer::{Command, Ending, Peer, PeerSetup};
+pub use store::FetchError;
 use store::{PeerFiles, Store};
 use templates::Templates;
 
@@ -54,6 +57,9 @@ const LIVE_FOLDER: &str = "live";
 pub struct Config {
     /// Whether peers get HLS at all.
     pub enabled: bool,
+    /// How long the parts are that players close to the live edge get, in milliseconds: 64 to 1000. It is rounded down to
+    /// a multiple of 64.
+    pub part_ms: u64,
     /// How many segments of about 2 s a playlist lists. Three target durations (9 s) are listed in any case.
     pub window_segments: usize,
     /// How many segments stay fetchable after they left the playlist; should be at least `window_segments` and one.
@@ -76,6 +82,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             enabled: true,
+            part_ms: 200,
             window_segments: 8,
             grace_segments: 10,
             retain_secs: 15,
@@ -244,7 +251,16 @@ impl Egress {
         }
     }
 
-    /// The file that `/live/<name>` names, if there is one.
+    /// The file that `/live/<name>` names, as `directives` ask for it: a playlist that is not as far yet, or the part that
+    /// one announces as its next, is waited for. Cancel safe.
+    ///
+    /// # Errors
+    /// There is no such file, it will not come for long, or it did not come in time.
+    pub async fn fetch(&self, name: &str, directives: Directives) -> Result<HlsFile, FetchError> {
+        self.inner.store.fetch(name, directives).await
+    }
+
+    /// The file that `/live/<name>` names at this moment, if there is one.
     #[must_use]
     pub fn file(&self, name: &str) -> Option<HlsFile> {
         self.inner.store.file(name)
@@ -297,7 +313,7 @@ impl Egress {
     }
 
     fn start_peer(&self, peer: &PeerId, previous: Option<Running>, shared: Shared) -> Running {
-        let files = Arc::new(PeerFiles::default());
+        let files = Arc::new(PeerFiles::new(part_length(Duration::from_millis(self.inner.config.part_ms))));
         let previous = previous.map(|previous| {
             files.set_next_sequence(previous.files.next_sequence());
             previous.end(Ending::Replaced);

@@ -14,8 +14,9 @@ use super::pipeline::Output;
 use super::store::PeerFiles;
 use super::{Config, EgressEvent, Track};
 use crate::ids::{PeerId, ProducerId};
+use crate::media::playlist::part_hold_back;
 use crate::media::presentation::{Presentation, Window};
-use crate::media::segmenter::{self, Segment, Segmenter, TARGET_DURATION_SECS, TrackState};
+use crate::media::segmenter::{self, Rendition, Segmenter, TARGET_DURATION_SECS, TrackState, VideoId};
 use crate::media::timeline::MediaTime;
 use crate::sfu::api::TapOutput;
 
@@ -23,9 +24,9 @@ use crate::sfu::api::TapOutput;
 const TICK: Duration = Duration::from_millis(50);
 /// Room on the timeline before its first packet: clocks are corrected backwards too.
 const HEADROOM: Duration = Duration::from_secs(10);
-/// A peer is reported as playable when players can buffer this much: with less, they'd run dry before they learn of
-/// the next segment, because a player reloads a playlist only once in a target duration.
-const PLAYABLE_AFTER: Duration = Duration::from_secs(TARGET_DURATION_SECS);
+/// A peer that has one kind of media so far is reported as playable when this much is listed: players read the master
+/// playlist once, and a track of the other kind may be about to come.
+const LONE_PLAYABLE_AFTER: Duration = Duration::from_secs(TARGET_DURATION_SECS);
 /// How long the pipelines of a peer that ended are waited for.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
 /// Events that are handled in one go before the segmenter is asked.
@@ -81,8 +82,9 @@ impl Peer {
         let wall = SystemTime::now();
         let wall = wall.checked_sub(now.saturating_duration_since(epoch)).unwrap_or(wall);
         let window = Window { listed: setup.config.window_segments, grace: setup.config.grace_segments };
-        let presentation = Presentation::new(setup.peer.to_string(), window, wall);
-        let segmenter = Segmenter::new(setup.files.next_sequence());
+        let part = Duration::from_millis(setup.config.part_ms);
+        let presentation = Presentation::new(setup.peer.to_string(), window, part, wall);
+        let segmenter = Segmenter::new(setup.files.next_sequence(), part);
         Self {
             setup,
             epoch: Epoch(epoch),
@@ -104,13 +106,11 @@ impl Peer {
         }
         let ending = self.live().await;
         let now = self.epoch.moment(Instant::now());
-        while let Some(segment) = self.segmenter.finish(now) {
-            self.publish(&segment);
+        while let Some(output) = self.segmenter.finish(now) {
+            self.publish(output);
         }
-        if !self.setup.files.is_empty() {
-            let end = self.presentation.end();
-            self.setup.files.apply(end);
-        }
+        self.presentation.end();
+        self.setup.files.apply(self.presentation.take_update());
         self.setup.files.set_playable(false);
         self.stop_feeds().await;
         if ending == Ending::Left {
@@ -199,7 +199,7 @@ impl Peer {
             }
             MediaKind::Video => {
                 if replaced || self.had_video {
-                    self.segmenter.video_restarted();
+                    self.segmenter.video_restarted(VideoId::BEST);
                 }
                 self.had_video = true;
             }
@@ -216,9 +216,10 @@ impl Peer {
     fn set_state(&mut self, kind: MediaKind, state: TrackState) {
         match kind {
             MediaKind::Audio => self.segmenter.set_audio(state),
-            MediaKind::Video => self.segmenter.set_video(state),
+            MediaKind::Video => self.segmenter.set_video(VideoId::BEST, state),
         }
-        self.presentation.set_gone(self.video.is_none(), self.audio.is_none());
+        self.presentation.set_gone(Rendition::Video(VideoId::BEST), self.video.is_none());
+        self.presentation.set_gone(Rendition::Audio, self.audio.is_none());
     }
 
     fn feed(&mut self, kind: MediaKind) -> &mut Option<Feed> {
@@ -241,7 +242,7 @@ impl Peer {
             Event::Started { again: false } => {}
             Event::Started { again: true } => match kind {
                 MediaKind::Audio => self.segmenter.audio_restarted(),
-                MediaKind::Video => self.segmenter.video_restarted(),
+                MediaKind::Video => self.segmenter.video_restarted(VideoId::BEST),
             },
             Event::Due => self.forward(kind),
         }
@@ -273,7 +274,7 @@ impl Peer {
         let Some(feed) = self.feed(kind) else { return };
         let Some(Damage { from, through }) = feed.forward(Instant::now()) else { return };
         if feed.passes_damage() {
-            self.segmenter.video_damaged(from, through);
+            self.segmenter.video_damaged(VideoId::BEST, from, through);
         } else {
             feed.ask_publisher();
         }
@@ -287,14 +288,14 @@ impl Peer {
                 if let Some(feed) = &mut self.video {
                     feed.fruitful(unit.pts, instant);
                     if feed.take_overflow() {
-                        self.segmenter.video_lost();
+                        self.segmenter.video_lost(VideoId::BEST);
                     }
                 }
-                self.segmenter.push_video(unit, now);
+                self.segmenter.push_video(VideoId::BEST, unit, now);
             }
             Output::Audio(unit) => {
                 self.audio.iter_mut().for_each(|feed| feed.fruitful(unit.pts, instant));
-                self.segmenter.push_audio(unit, now);
+                self.segmenter.push_audio(&unit, now);
             }
             Output::Failed(reason) => {
                 self.feed(kind).iter_mut().for_each(|feed| feed.failed(&reason, instant));
@@ -309,31 +310,45 @@ impl Peer {
 
     async fn poll_segmenter(&mut self) {
         let now: MediaTime = self.epoch.moment(Instant::now());
+        let mut published = false;
         while let Some(output) = self.segmenter.poll(now) {
-            match output {
-                segmenter::Output::Segment(segment) => {
-                    self.publish(&segment);
-                    self.report_playable().await;
-                }
-                segmenter::Output::KeyFrame(request) => {
-                    if let Some(feed) = &self.video {
-                        feed.request_key_frame(request);
-                    }
-                }
-            }
+            published |= !matches!(output, segmenter::Output::KeyFrame { .. });
+            self.publish(output);
+        }
+        if published {
+            self.setup.files.apply(self.presentation.take_update());
+            self.report_playable().await;
         }
     }
 
-    fn publish(&mut self, segment: &Segment) {
-        match self.presentation.push(segment) {
-            Ok(update) => self.setup.files.apply(update),
-            Err(reason) => tracing::error!(peer = %self.setup.peer, %reason, "segment not written"),
+    fn publish(&mut self, output: segmenter::Output) {
+        let written = match output {
+            segmenter::Output::KeyFrame { request, .. } => {
+                self.video.iter().for_each(|feed| feed.request_key_frame(request));
+                Ok(())
+            }
+            segmenter::Output::Opened(opening) => {
+                self.setup.files.set_next_sequence(opening.sequence.saturating_add(1));
+                self.presentation.open(&opening)
+            }
+            segmenter::Output::Part(part) => self.presentation.push(&part),
+            segmenter::Output::Closed { sequence, rendition } => {
+                self.presentation.close(sequence, rendition);
+                Ok(())
+            }
+        };
+        if let Err(reason) = written {
+            tracing::error!(peer = %self.setup.peer, %reason, "HLS not written");
         }
-        self.setup.files.set_next_sequence(segment.sequence.saturating_add(1));
     }
 
     async fn report_playable(&mut self) {
-        if !self.setup.files.playable() && self.presentation.listed_duration() >= PLAYABLE_AFTER {
+        let enough = if self.had_audio && self.had_video {
+            part_hold_back(self.presentation.part_target())
+        } else {
+            LONE_PLAYABLE_AFTER
+        };
+        if !self.setup.files.playable() && self.presentation.listed_duration() >= enough {
             self.setup.files.set_playable(true);
             let event = EgressEvent::Playable(self.setup.peer.clone());
             if self.setup.events.send(event).await.is_err() {

@@ -1,21 +1,77 @@
 //! The files of all peers, in memory.
 //!
-//! A change of a peer's files is applied as one, so that a playlist never lists what isn't there.
+//! A change of a peer's files is applied as one, so that a playlist never lists what isn't there. Requests for what is
+//! about to come wait here: each playlist has a channel that wakes them, and an update is rendered once for all.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{HlsFile, PLAYLIST_TYPE};
 use crate::ids::PeerId;
-use crate::media::presentation::{FileKind, Update};
+use crate::media::playlist::{Directives, Position, Wait};
+use crate::media::presentation::{FileKind, Listing, Update, owners};
+use crate::media::segmenter::{Rendition, TARGET_DURATION_SECS};
+
+/// The most requests of all peers together that wait for what is about to come; further ones are told to try again.
+const MAX_WAITING: usize = 50_000;
+/// The longest that a request waits: three target durations, as RFC 8216bis section 6.2.5.2 suggests.
+const MAX_WAIT: Duration = Duration::from_secs(3 * TARGET_DURATION_SECS);
+
+/// Why a file can't be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// There is none of this name.
+    #[error("no such file")]
+    NotFound,
+    /// The playlist will not be as far for long.
+    #[error("the playlist is far from that segment or part")]
+    TooFar,
+    /// What was waited for did not come, or too many wait already.
+    #[error("what is asked for is not there in time")]
+    Unavailable,
+}
+
+/// A playlist as it is served.
+#[derive(Debug)]
+struct Served {
+    full: HlsFile,
+    delta: HlsFile,
+    plain: HlsFile,
+    position: Position,
+    hint: Option<String>,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Stored {
+    file: HlsFile,
+    /// It is a part of a segment.
+    part: bool,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    files: HashMap<String, Stored>,
+    playlists: HashMap<String, watch::Sender<Arc<Served>>>,
+}
+
+/// What a name stands for.
+enum Found {
+    File(HlsFile),
+    Playlist(watch::Receiver<Arc<Served>>),
+    /// The next part of the playlist.
+    Next(watch::Receiver<Arc<Served>>),
+}
 
 /// One peer's files.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct PeerFiles {
-    files: RwLock<HashMap<String, HlsFile>>,
+    contents: RwLock<Contents>,
+    part_target: Duration,
     playable: AtomicBool,
     /// The number of the next segment, for a peer that comes back.
     next_sequence: AtomicU64,
@@ -24,41 +80,105 @@ pub(super) struct PeerFiles {
 }
 
 impl PeerFiles {
+    /// No files yet, of a peer whose parts are `part_target` long.
+    pub(super) fn new(part_target: Duration) -> Self {
+        Self {
+            contents: RwLock::default(),
+            part_target,
+            playable: AtomicBool::new(false),
+            next_sequence: AtomicU64::new(0),
+            changed: Notify::new(),
+        }
+    }
+
     pub(super) fn apply(&self, update: Update) {
-        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
         for file in update.files {
+            let part = matches!(file.kind, FileKind::Part(_));
             let (content_type, cache_control) = headers(file.kind);
-            files.insert(file.name, HlsFile::new(content_type, cache_control, file.body));
+            let served = HlsFile::new(content_type, cache_control, file.body);
+            contents.files.insert(file.name, Stored { file: served, part });
         }
         for name in update.gone {
-            files.remove(&name);
+            contents.files.remove(&name);
         }
-        drop(files);
+        for listing in update.listings {
+            contents.list(listing);
+        }
+        drop(contents);
         self.changed.notify_one();
     }
 
     pub(super) fn clear(&self) {
         self.set_playable(false);
-        self.files.write().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.contents.write().unwrap_or_else(PoisonError::into_inner) = Contents::default();
         self.changed.notify_one();
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<HlsFile> {
-        self.files.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    fn contents(&self) -> RwLockReadGuard<'_, Contents> {
+        self.contents.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The file as it is at this moment.
+    pub(super) fn get(&self, name: &str) -> Option<HlsFile> {
+        match self.contents().find(name)? {
+            Found::File(file) => Some(file),
+            Found::Playlist(playlist) => Some(playlist.borrow().full.clone()),
+            Found::Next(_) => None,
+        }
+    }
+
+    /// The file as it is asked for; waits for what is about to come.
+    async fn fetch(
+        &self,
+        name: &str,
+        directives: Directives,
+        waiting: &Waiting,
+    ) -> Result<HlsFile, FetchError> {
+        let found = self.contents().find(name).ok_or(FetchError::NotFound)?;
+        match found {
+            Found::File(file) => Ok(file),
+            Found::Playlist(mut playlist) => {
+                let now = playlist.borrow().wait(directives, self.part_target);
+                match now {
+                    Wait::TooFar => Err(FetchError::TooFar),
+                    Wait::No => Ok(playlist.borrow().answer(directives)),
+                    Wait::Yes => {
+                        let there = |served: &Served| served.wait(directives, self.part_target) != Wait::Yes;
+                        Ok(wait_for(&mut playlist, waiting, there).await?.answer(directives))
+                    }
+                }
+            }
+            Found::Next(mut playlist) => {
+                wait_for(&mut playlist, waiting, |served| served.hint.as_deref() != Some(name)).await?;
+                self.get(name).ok_or(FetchError::NotFound)
+            }
+        }
+    }
+
+    /// What a copy elsewhere consists of: plain playlists, and no parts.
     pub(super) fn snapshot(&self) -> HashMap<String, HlsFile> {
-        self.files.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let contents = self.contents();
+        let files = contents.files.iter().filter(|(_, stored)| !stored.part);
+        let files = files.map(|(name, stored)| (name.clone(), stored.file.clone()));
+        let plain = |(name, playlist): (&String, &watch::Sender<Arc<Served>>)| {
+            (name.clone(), playlist.borrow().plain.clone())
+        };
+        files.chain(contents.playlists.iter().map(plain)).collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.files.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+        let contents = self.contents();
+        contents.files.is_empty() && contents.playlists.is_empty()
     }
 
-    /// How many files there are, and how many bytes they hold.
+    /// How many files there are, and how many bytes they hold. Parts are pieces of their segments and not counted.
     pub(super) fn size(&self) -> (usize, usize) {
-        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
-        (files.len(), files.values().map(|file| file.body.len()).sum())
+        let contents = self.contents();
+        let files =
+            contents.files.values().filter(|stored| !stored.part).map(|stored| stored.file.body.len());
+        let playlists = contents.playlists.values().map(|playlist| playlist.borrow().full.body.len());
+        files.chain(playlists).fold((0, 0), |(count, bytes), size| (count + 1, bytes + size))
     }
 
     pub(super) fn playable(&self) -> bool {
@@ -78,11 +198,106 @@ impl PeerFiles {
     }
 }
 
+impl Contents {
+    fn list(&mut self, listing: Listing) {
+        let Listing { name, full, delta, plain, position, hint, ended } = listing;
+        let before = self.playlists.get(&name);
+        // The same bytes in the same place tell the copy on disk that nothing changed.
+        let unchanged = before.map(|before| before.borrow().plain.body.clone()).filter(|body| *body == plain);
+        let plain = unchanged.unwrap_or(plain);
+        let [full, delta, plain] = [full, delta, plain].map(|body| {
+            let (content_type, cache_control) = headers(FileKind::Master);
+            HlsFile::new(content_type, cache_control, body)
+        });
+        let served = Arc::new(Served { full, delta, plain, position, hint, ended });
+        match before {
+            Some(playlist) => drop(playlist.send_replace(served)),
+            None => drop(self.playlists.insert(name, watch::Sender::new(served))),
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<Found> {
+        if let Some(stored) = self.files.get(name) {
+            return Some(Found::File(stored.file.clone()));
+        }
+        if let Some(playlist) = self.playlists.get(name) {
+            return Some(Found::Playlist(playlist.subscribe()));
+        }
+        let hints = |playlist: &&watch::Sender<Arc<Served>>| playlist.borrow().hint.as_deref() == Some(name);
+        self.playlists.values().find(hints).map(|playlist| Found::Next(playlist.subscribe()))
+    }
+}
+
+impl Served {
+    fn wait(&self, directives: Directives, part_target: Duration) -> Wait {
+        match directives.until {
+            _ if self.ended => Wait::No,
+            Some(until) => self.position.wait(until, part_target),
+            // Players take a playlist without a complete segment for a broken one.
+            None if self.position.complete.is_none() => Wait::Yes,
+            None => Wait::No,
+        }
+    }
+
+    fn answer(&self, directives: Directives) -> HlsFile {
+        if directives.skip { self.delta.clone() } else { self.full.clone() }
+    }
+}
+
+/// Waits for an update after which `enough` holds.
+async fn wait_for(
+    playlist: &mut watch::Receiver<Arc<Served>>,
+    waiting: &Waiting,
+    mut enough: impl FnMut(&Served) -> bool,
+) -> Result<Arc<Served>, FetchError> {
+    let _place = Place::take(&waiting.count).ok_or(FetchError::Unavailable)?;
+    let update = playlist.wait_for(|served| enough(served));
+    match tokio::time::timeout(waiting.patience, update).await {
+        Ok(Ok(served)) => Ok(Arc::clone(&served)),
+        Ok(Err(_)) => Err(FetchError::NotFound), // the peer's files are gone
+        Err(_) => Err(FetchError::Unavailable),
+    }
+}
+
+/// The requests that wait.
+#[derive(Debug)]
+struct Waiting {
+    count: AtomicUsize,
+    /// The longest that one waits.
+    patience: Duration,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { count: AtomicUsize::new(0), patience: MAX_WAIT }
+    }
+}
+
+/// One of the requests that may wait.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
+        let place = Self(waiting);
+        (waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 const fn headers(kind: FileKind) -> (&'static str, &'static str) {
     match kind {
-        FileKind::Playlist => (PLAYLIST_TYPE, "public, max-age=1"),
-        FileKind::Video => ("video/mp4", "public, max-age=3600, immutable"),
-        FileKind::Audio => ("audio/mp4", "public, max-age=3600, immutable"),
+        FileKind::Master => (PLAYLIST_TYPE, "public, max-age=1"),
+        FileKind::Media(Rendition::Video(_)) | FileKind::Part(Rendition::Video(_)) => {
+            ("video/mp4", "public, max-age=3600, immutable")
+        }
+        FileKind::Media(Rendition::Audio) | FileKind::Part(Rendition::Audio) => {
+            ("audio/mp4", "public, max-age=3600, immutable")
+        }
     }
 }
 
@@ -90,6 +305,7 @@ const fn headers(kind: FileKind) -> (&'static str, &'static str) {
 #[derive(Debug, Default)]
 pub(super) struct Store {
     peers: RwLock<HashMap<PeerId, Arc<PeerFiles>>>,
+    waiting: Waiting,
 }
 
 impl Store {
@@ -107,10 +323,21 @@ impl Store {
     }
 
     pub(super) fn file(&self, name: &str) -> Option<HlsFile> {
+        self.owner(name)?.get(name)
+    }
+
+    pub(super) async fn fetch(&self, name: &str, directives: Directives) -> Result<HlsFile, FetchError> {
+        let files = self.owner(name).ok_or(FetchError::NotFound)?;
+        files.fetch(name, directives, &self.waiting).await
+    }
+
+    /// The files of the peer that has, or will have, a file of this name.
+    fn owner(&self, name: &str) -> Option<Arc<PeerFiles>> {
         let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
         owners(name)
             .filter_map(|owner| owner.parse::<PeerId>().ok())
-            .find_map(|owner| peers.get(&owner)?.get(name))
+            .find_map(|owner| peers.get(&owner).filter(|files| files.contents().find(name).is_some()))
+            .cloned()
     }
 
     /// How many files all peers have, and how many bytes they hold.
@@ -126,64 +353,5 @@ impl Store {
     }
 }
 
-/// The peers that a file of this name may belong to: ids may hold the very marks that names are made of.
-fn owners(name: &str) -> impl Iterator<Item = &str> {
-    let playlist = name.strip_suffix(".m3u8");
-    let rendition =
-        playlist.and_then(|stem| stem.strip_suffix("-video").or_else(|| stem.strip_suffix("-audio")));
-    let media = name.strip_prefix("video_").or_else(|| name.strip_prefix("audio_"));
-    let numbered =
-        |suffix| media.and_then(|rest: &str| rest.strip_suffix(suffix)).and_then(|s| s.rsplit_once('_'));
-    let segment = numbered(".m4s").map(|(peer, _)| peer);
-    let init = numbered(".mp4").and_then(|(peer, _)| peer.strip_suffix("_init"));
-    [playlist, rendition, segment, init].into_iter().flatten()
-}
-
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::media::presentation::File;
-
-    #[test]
-    fn files_are_found_by_name_whatever_the_peer_is_called() {
-        let store = Store::default();
-        for peer in ["a", "a-video", "a_001", "video_b_init"] {
-            let files = Arc::new(PeerFiles::default());
-            let names = [
-                format!("{peer}.m3u8"),
-                format!("{peer}-audio.m3u8"),
-                format!("video_{peer}_001.m4s"),
-                format!("audio_{peer}_init_0.mp4"),
-            ];
-            let file = |name: &String| File {
-                name: name.clone(),
-                kind: FileKind::Video,
-                body: peer.to_owned().into(),
-            };
-            files.apply(Update { files: names.iter().map(file).collect(), gone: Vec::new() });
-            store.insert(&peer.parse().unwrap(), &files);
-            for name in names {
-                assert_eq!(store.file(&name).unwrap().body, Bytes::from(peer), "{name}");
-            }
-        }
-        for name in ["", ".m3u8", "c.m3u8", "a.ts", "../a.m3u8", "video_a.m4s", "video__001.m4s", "é.m3u8"] {
-            assert!(store.file(name).is_none(), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_peer_that_came_back_keeps_its_new_files() {
-        let store = Store::default();
-        let peer: PeerId = "a".parse().unwrap();
-        let (old, new) = (Arc::new(PeerFiles::default()), Arc::new(PeerFiles::default()));
-        store.insert(&peer, &old);
-        store.insert(&peer, &new);
-        new.set_playable(true);
-        store.remove(&peer, &old);
-        assert_eq!(store.playable(), std::slice::from_ref(&peer));
-        store.remove(&peer, &new);
-        assert!(store.playable().is_empty());
-    }
-}
+mod tests;

@@ -1,14 +1,15 @@
 //! `GET /live/<file>`: playlists and segments, straight from memory.
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::header::HeaderName;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::range::{Wanted, wanted};
 use super::{AppState, error};
-use crate::egress::{Egress, Encoded, HlsFile};
+use crate::egress::{Egress, Encoded, FetchError, HlsFile};
+use crate::media::playlist::Directives;
 
 /// Room for the header lines of an answer, those included that the server adds.
 const MAX_ANSWER_HEADERS: usize = 12;
@@ -18,19 +19,37 @@ pub(super) const PREFIX: &str = "/live/";
 pub(super) async fn file(
     State(state): State<AppState>,
     Path(name): Path<String>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
     match &state.routes.egress {
-        Some(egress) => answer(egress, &name, &headers),
+        Some(egress) => answer(egress, &name, query.as_deref(), &headers).await,
         None => error(StatusCode::NOT_FOUND, "no such file"),
     }
 }
 
-/// The answer to a request for `name`.
-pub(super) fn answer(egress: &Egress, name: &str, headers: &HeaderMap) -> Response {
-    match egress.file(name) {
-        Some(file) => respond(&file, headers),
-        None => error(StatusCode::NOT_FOUND, "no such file"),
+/// The answer to a request for `name`, as soon as it is as far as the query asks.
+pub(super) async fn answer(
+    egress: &Egress,
+    name: &str,
+    query: Option<&str>,
+    headers: &HeaderMap,
+) -> Response {
+    let directives = match Directives::parse(query.unwrap_or_default()) {
+        Ok(directives) => directives,
+        Err(reason) => return error(StatusCode::BAD_REQUEST, &reason.to_string()),
+    };
+    match egress.fetch(name, directives).await {
+        Ok(file) => respond(&file, headers),
+        Err(reason) => error(status(reason), &reason.to_string()),
+    }
+}
+
+const fn status(reason: FetchError) -> StatusCode {
+    match reason {
+        FetchError::NotFound => StatusCode::NOT_FOUND,
+        FetchError::TooFar => StatusCode::BAD_REQUEST,
+        FetchError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

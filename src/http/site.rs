@@ -73,7 +73,7 @@ fn is_plain<B>(request: &Request<B>) -> bool {
 
 async fn answer(egress: Egress, request: Request<()>) -> Response {
     let name = request.uri().path().strip_prefix(hls::PREFIX).unwrap_or_default();
-    as_for_all(hls::answer(&egress, name, request.headers()))
+    as_for_all(hls::answer(&egress, name, request.uri().query(), request.headers()).await)
 }
 
 /// Adds what the layers around the router would have added.

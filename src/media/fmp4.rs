@@ -1,7 +1,7 @@
 //! CMAF boxes: what an init segment and a media segment of one track look like as bytes (ISO/IEC 14496-12,
 //! ISO/IEC 23000-19).
 //!
-//! One track per file and one fragment per segment. Nothing here decides where a segment begins or ends.
+//! One track per file and one fragment per part of a segment. Nothing here decides where a segment begins or ends.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use mp4_atom::{
@@ -271,12 +271,12 @@ fn init(tkhd: Tkhd, media: Media) -> Result<Bytes, mp4_atom::Error> {
     Ok(out.into())
 }
 
-/// One media segment: `styp`, one `moof` and its `mdat`. `sequence` counts segments from 1, `base` is the first
-/// sample's decode time in the track's ticks.
+/// A part of a media segment: one `moof` and its `mdat`, behind a `styp` if it is the `first` one of its segment.
+/// `sequence` counts parts from 1, `base` is the first sample's decode time in the track's ticks.
 ///
 /// # Errors
 /// Fails if the samples are more than a 32-bit box can hold.
-pub fn media_segment(sequence: u32, base: u64, samples: &[Sample]) -> Result<Bytes, mp4_atom::Error> {
+pub fn chunk(first: bool, sequence: u32, base: u64, samples: &[Sample]) -> Result<Bytes, mp4_atom::Error> {
     let payload: usize = samples.iter().map(|sample| sample.data.len()).sum();
     let mdat_len = u32::try_from(payload + 8).map_err(|_| mp4_atom::Error::InvalidSize)?;
     let mut moof = fragment(sequence, base, samples);
@@ -288,12 +288,14 @@ pub fn media_segment(sequence: u32, base: u64, samples: &[Sample]) -> Result<Byt
         trun.data_offset = Some(offset);
     }
     head.clear();
-    Styp {
-        major_brand: FourCC::new(b"msdh"),
-        minor_version: 0,
-        compatible_brands: vec![FourCC::new(b"msdh"), FourCC::new(b"cmfs")],
+    if first {
+        Styp {
+            major_brand: FourCC::new(b"msdh"),
+            minor_version: 0,
+            compatible_brands: vec![FourCC::new(b"msdh"), FourCC::new(b"cmfs")],
+        }
+        .encode(&mut head)?;
     }
-    .encode(&mut head)?;
     moof.encode(&mut head)?;
     let mut out = BytesMut::with_capacity(head.len() + payload + 8);
     out.extend_from_slice(&head);
@@ -373,7 +375,7 @@ pub(crate) mod tests {
             composition: 0,
             sync,
         };
-        let bytes = media_segment(7, 180_000, &[sample(b"first", true), sample(b"next", false)]).unwrap();
+        let bytes = chunk(true, 7, 180_000, &[sample(b"first", true), sample(b"next", false)]).unwrap();
         let parts = boxes(&bytes);
         let [Any::Styp(_), Any::Moof(moof), Any::Mdat(mdat)] = &parts[..] else { panic!("{parts:?}") };
         assert_eq!(mdat.data, b"firstnext");

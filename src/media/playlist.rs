@@ -2,19 +2,44 @@
 //!
 //! Tags stand flush left, one a line, so that strict parsers accept them. What is listed is decided elsewhere.
 
+mod directives;
+
 use std::fmt::{self, Write};
 use std::time::{Duration, SystemTime};
+
+pub use directives::{Directives, Position, Wait};
 
 use crate::media::segmenter::TARGET_DURATION_SECS;
 
 /// The protocol version: EXT-X-MAP in playlists of ordinary segments needs at least 6 (RFC 8216 section 7).
 const VERSION: u32 = 7;
 
+/// The protocol version of a playlist with EXT-X-SKIP (RFC 8216bis section 8).
+const VERSION_WITH_SKIP: u32 = 9;
+/// A delta update leaves out what is so much before the playlist's end: six target durations, the least that
+/// RFC 8216bis section 4.4.3.8 allows.
+pub const SKIP_UNTIL: Duration = Duration::from_secs(6 * TARGET_DURATION_SECS);
+/// How far from the end players that don't know of parts have to stay (RFC 8216bis section 4.4.3.8).
+const HOLD_BACK: Duration = Duration::from_secs(3 * TARGET_DURATION_SECS);
+/// How many parts players stay away from the end: the least that Apple's authoring specification allows.
+const PARTS_HELD_BACK: u32 = 3;
+
+/// A part as a media playlist lists it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListedPart {
+    /// Where it is.
+    pub uri: String,
+    /// How long it is.
+    pub duration: Duration,
+    /// Whether decoding can start here.
+    pub independent: bool,
+}
+
 /// One segment as a media playlist lists it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListedSegment {
-    /// Where it is.
-    pub uri: String,
+    /// Where it is; nowhere as long as it is not complete, which only the last one may be.
+    pub uri: Option<String>,
     /// Where its init segment is.
     pub init_uri: String,
     /// How long it is.
@@ -25,6 +50,28 @@ pub struct ListedSegment {
     pub discontinuity: bool,
     /// Whether it can be decoded without another one.
     pub independent: bool,
+    /// Its parts, if they are listed.
+    pub parts: Vec<ListedPart>,
+}
+
+/// Where another rendition's playlist ends.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RenditionReport {
+    /// The playlist.
+    pub uri: String,
+    /// Where it ends.
+    pub position: Position,
+}
+
+/// What players need that stay close to the end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LowLatency<'a> {
+    /// How long parts are.
+    pub part_target: Duration,
+    /// The next part, if one will follow.
+    pub hint: Option<&'a str>,
+    /// Where the other renditions end.
+    pub reports: &'a [RenditionReport],
 }
 
 /// A media playlist.
@@ -36,20 +83,31 @@ pub struct MediaPlaylist<'a> {
     pub discontinuity_sequence: u64,
     /// The segments.
     pub segments: &'a [ListedSegment],
+    /// How many segments are left out at the beginning, for players that know them.
+    pub skipped: usize,
+    /// For players that know of parts; without it the playlist is a plain one.
+    pub low_latency: Option<LowLatency<'a>>,
     /// Whether no segment will follow.
     pub ended: bool,
 }
 
 impl fmt::Display for MediaPlaylist<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "#EXTM3U\n#EXT-X-VERSION:{VERSION}\n#EXT-X-TARGETDURATION:{TARGET_DURATION_SECS}")?;
+        let version = if self.skipped > 0 { VERSION_WITH_SKIP } else { VERSION };
+        writeln!(f, "#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-TARGETDURATION:{TARGET_DURATION_SECS}")?;
+        if let Some(low_latency) = &self.low_latency {
+            low_latency.write_control(f)?;
+        }
         writeln!(f, "#EXT-X-MEDIA-SEQUENCE:{}", self.media_sequence)?;
         writeln!(f, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", self.discontinuity_sequence)?;
         if self.segments.iter().all(|segment| segment.independent) {
             writeln!(f, "#EXT-X-INDEPENDENT-SEGMENTS")?;
         }
+        if self.skipped > 0 {
+            writeln!(f, "#EXT-X-SKIP:SKIPPED-SEGMENTS={}", self.skipped)?;
+        }
         let mut init = None;
-        for segment in self.segments {
+        for segment in self.segments.iter().skip(self.skipped) {
             if segment.discontinuity {
                 writeln!(f, "#EXT-X-DISCONTINUITY")?;
             }
@@ -59,13 +117,61 @@ impl fmt::Display for MediaPlaylist<'_> {
             }
             let recorded = humantime::format_rfc3339_millis(segment.program_date_time);
             writeln!(f, "#EXT-X-PROGRAM-DATE-TIME:{recorded}")?;
-            writeln!(f, "#EXTINF:{:.5},\n{}", segment.duration.as_secs_f64(), segment.uri)?;
+            if self.low_latency.is_some() {
+                segment.parts.iter().try_for_each(|part| part.write(f))?;
+            }
+            if let Some(uri) = &segment.uri {
+                writeln!(f, "#EXTINF:{:.5},\n{uri}", segment.duration.as_secs_f64())?;
+            }
+        }
+        if let Some(low_latency) = &self.low_latency {
+            low_latency.write_outlook(f)?;
         }
         if self.ended {
             writeln!(f, "#EXT-X-ENDLIST")?;
         }
         Ok(())
     }
+}
+
+impl ListedPart {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let independent = if self.independent { ",INDEPENDENT=YES" } else { "" };
+        let duration = self.duration.as_secs_f64();
+        writeln!(f, "#EXT-X-PART:DURATION={duration:.5},URI=\"{}\"{independent}", self.uri)
+    }
+}
+
+impl LowLatency<'_> {
+    fn write_control(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hold_back = part_hold_back(self.part_target).as_secs_f64();
+        writeln!(
+            f,
+            "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL={:.1},HOLD-BACK={:.1},\
+             PART-HOLD-BACK={hold_back:.1}",
+            SKIP_UNTIL.as_secs_f64(),
+            HOLD_BACK.as_secs_f64(),
+        )?;
+        writeln!(f, "#EXT-X-PART-INF:PART-TARGET={:.5}", self.part_target.as_secs_f64())
+    }
+
+    fn write_outlook(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(hint) = self.hint {
+            writeln!(f, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{hint}\"")?;
+        }
+        for RenditionReport { uri, position } in self.reports {
+            let Some((sequence, part)) = position.last_part() else { continue };
+            writeln!(f, "#EXT-X-RENDITION-REPORT:URI=\"{uri}\",LAST-MSN={sequence},LAST-PART={part}")?;
+        }
+        Ok(())
+    }
+}
+
+/// How far from the end a player that knows of parts has to stay: three parts, rounded up to a tenth of a second.
+#[must_use]
+pub fn part_hold_back(part_target: Duration) -> Duration {
+    let tenths = (part_target * PARTS_HELD_BACK).as_millis().div_ceil(100);
+    Duration::from_millis(100) * u32::try_from(tenths).unwrap_or(u32::MAX)
 }
 
 /// How the video of a variant looks.
@@ -92,15 +198,22 @@ pub struct AudioAttributes {
     pub channels: u8,
 }
 
-/// A master playlist of one variant.
+/// One video rendition with the sound, or the sound alone.
 #[derive(Debug, Clone, PartialEq)]
-pub struct MasterPlaylist {
-    /// The bit rate of the heaviest segment, all renditions together, in bit/s.
+pub struct Variant {
+    /// The bit rate of the heaviest segment, with the sound, in bit/s.
     pub bandwidth: u64,
-    /// The bit rate over all segments, all renditions together, in bit/s.
+    /// The bit rate over all segments, with the sound, in bit/s.
     pub average_bandwidth: u64,
     /// The video, if there is any.
     pub video: Option<VideoAttributes>,
+}
+
+/// A master playlist.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MasterPlaylist {
+    /// The variants, best first.
+    pub variants: Vec<Variant>,
     /// The audio: a rendition group beside the video, or the variant itself.
     pub audio: Option<AudioAttributes>,
     /// Whether every segment of every rendition can be decoded without another one.
@@ -113,7 +226,8 @@ impl fmt::Display for MasterPlaylist {
         if self.independent {
             writeln!(f, "#EXT-X-INDEPENDENT-SEGMENTS")?;
         }
-        if let (Some(_), Some(audio)) = (&self.video, &self.audio) {
+        let with_video = self.variants.iter().any(|variant| variant.video.is_some());
+        if let (true, Some(audio)) = (with_video, &self.audio) {
             writeln!(
                 f,
                 "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"Audio\",DEFAULT=YES,AUTOSELECT=YES,\
@@ -121,8 +235,14 @@ impl fmt::Display for MasterPlaylist {
                 audio.channels, audio.uri
             )?;
         }
+        self.variants.iter().try_for_each(|variant| variant.write(f, self.audio.as_ref()))
+    }
+}
+
+impl Variant {
+    fn write(&self, f: &mut fmt::Formatter<'_>, audio: Option<&AudioAttributes>) -> fmt::Result {
         let codecs = self.video.iter().map(|video| video.codec.as_str());
-        let codecs: Vec<&str> = codecs.chain(self.audio.iter().map(|audio| audio.codec.as_str())).collect();
+        let codecs: Vec<&str> = codecs.chain(audio.map(|audio| audio.codec.as_str())).collect();
         let mut attributes = String::new();
         if let Some(video) = &self.video {
             let (width, height) = video.resolution;
@@ -130,7 +250,7 @@ impl fmt::Display for MasterPlaylist {
             if let Some(rate) = video.frame_rate {
                 write!(attributes, ",FRAME-RATE={rate:.3}")?;
             }
-            if self.audio.is_some() {
+            if audio.is_some() {
                 attributes.push_str(",AUDIO=\"audio\"");
             }
         }
@@ -142,98 +262,9 @@ impl fmt::Display for MasterPlaylist {
             codecs.join(",")
         )?;
         let video = self.video.as_ref().map(|video| &video.uri);
-        writeln!(f, "{}", video.or(self.audio.as_ref().map(|audio| &audio.uri)).map_or("", String::as_str))
+        writeln!(f, "{}", video.or(audio.map(|audio| &audio.uri)).map_or("", String::as_str))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn segment(number: u64, discontinuity: bool, init: u32) -> ListedSegment {
-        ListedSegment {
-            uri: format!("video_x_{number:03}.m4s"),
-            init_uri: format!("video_x_init_{init}.mp4"),
-            duration: Duration::from_millis(2000),
-            program_date_time: SystemTime::UNIX_EPOCH
-                + Duration::from_millis(1_700_000_000_123 + number * 2000),
-            discontinuity,
-            independent: true,
-        }
-    }
-
-    #[test]
-    fn a_media_playlist_names_its_map_again_only_behind_a_discontinuity() {
-        let segments = [segment(7, true, 1), segment(8, false, 1), segment(9, true, 2)];
-        let playlist =
-            MediaPlaylist { media_sequence: 7, discontinuity_sequence: 3, segments: &segments, ended: true };
-        let text = "#EXTM3U
-#EXT-X-VERSION:7
-#EXT-X-TARGETDURATION:3
-#EXT-X-MEDIA-SEQUENCE:7
-#EXT-X-DISCONTINUITY-SEQUENCE:3
-#EXT-X-INDEPENDENT-SEGMENTS
-#EXT-X-DISCONTINUITY
-#EXT-X-MAP:URI=\"video_x_init_1.mp4\"
-#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:34.123Z
-#EXTINF:2.00000,
-video_x_007.m4s
-#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:36.123Z
-#EXTINF:2.00000,
-video_x_008.m4s
-#EXT-X-DISCONTINUITY
-#EXT-X-MAP:URI=\"video_x_init_2.mp4\"
-#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:38.123Z
-#EXTINF:2.00000,
-video_x_009.m4s
-#EXT-X-ENDLIST
-";
-        assert_eq!(playlist.to_string(), text);
-    }
-
-    #[test]
-    fn a_segment_that_needs_another_takes_the_promise_back() {
-        let mut segments = [segment(1, false, 0), segment(2, false, 0)];
-        segments[1].independent = false;
-        let playlist =
-            MediaPlaylist { media_sequence: 1, discontinuity_sequence: 0, segments: &segments, ended: false };
-        assert!(!playlist.to_string().contains("INDEPENDENT"));
-    }
-
-    fn master(video: bool, audio: bool) -> String {
-        let video = video.then(|| VideoAttributes {
-            uri: "x-video.m3u8".to_owned(),
-            codec: "avc1.42e01f".to_owned(),
-            resolution: (1280, 720),
-            frame_rate: Some(29.97),
-        });
-        let audio = audio.then(|| AudioAttributes {
-            uri: "x-audio.m3u8".to_owned(),
-            codec: "mp4a.40.2".to_owned(),
-            channels: 2,
-        });
-        MasterPlaylist { bandwidth: 2_700_000, average_bandwidth: 2_500_000, video, audio, independent: true }
-            .to_string()
-    }
-
-    #[test]
-    fn a_master_playlist_lists_audio_as_a_group_or_as_the_variant() {
-        assert_eq!(
-            master(true, true),
-            "#EXTM3U
-#EXT-X-VERSION:7
-#EXT-X-INDEPENDENT-SEGMENTS
-#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"Audio\",DEFAULT=YES,AUTOSELECT=YES,CHANNELS=\"2\",URI=\"x-audio.m3u8\"
-#EXT-X-STREAM-INF:BANDWIDTH=2700000,AVERAGE-BANDWIDTH=2500000,CODECS=\"avc1.42e01f,mp4a.40.2\",RESOLUTION=1280x720,FRAME-RATE=29.970,AUDIO=\"audio\"
-x-video.m3u8
-"
-        );
-        assert!(
-            master(true, false)
-                .ends_with("CODECS=\"avc1.42e01f\",RESOLUTION=1280x720,FRAME-RATE=29.970\nx-video.m3u8\n")
-        );
-        assert!(
-            master(false, true).ends_with("AVERAGE-BANDWIDTH=2500000,CODECS=\"mp4a.40.2\"\nx-audio.m3u8\n")
-        );
-    }
-}
+mod tests;

@@ -1,29 +1,41 @@
 //! What a peer's HLS looks like from outside: names, sliding window, init segments, and the playlists over them.
 //!
-//! Takes the segmenter's segments and answers with the files that change. Pure: bytes and texts out, no store, no disk.
+//! Takes what the segmenter gives out and answers with the files and playlists that change. Pure: bytes and texts out,
+//! no store, no disk.
 
+mod kept;
+mod master;
+mod names;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use crate::media::fmp4::{self, AAC_FRAME_SAMPLES, AudioConfig, Sample, VIDEO_TIMESCALE, VideoConfig};
+use crate::media::fmp4;
 use crate::media::playlist::{
-    AudioAttributes, ListedSegment, MasterPlaylist, MediaPlaylist, VideoAttributes,
+    ListedPart, ListedSegment, LowLatency, MediaPlaylist, Position, RenditionReport, SKIP_UNTIL,
 };
-use crate::media::segmenter::{AudioSegment, Segment, TARGET_DURATION_SECS, VideoSegment};
+use crate::media::segmenter::{Opening, Part, Rendition, TARGET_DURATION_SECS, part_length};
 use crate::media::timeline::MediaTime;
+use kept::{Format, Kept, Track};
+use names::Names;
+pub use names::owners;
 
 /// The most segments that a playlist lists, however short they are.
 pub const MAX_LISTED: usize = 60;
 /// A playlist is never shorter than this many target durations (RFC 8216 section 6.2.2).
 const MIN_TARGET_DURATIONS: u64 = 3;
-/// Segments shorter than this say nothing about the bit rate (RFC 8216bis section 4.4.6.2: half a target duration).
-const BIT_RATE_MIN: Duration = Duration::from_millis(TARGET_DURATION_SECS * 500);
+/// How many segments behind the open one keep their parts: more than a player close to the end needs, and less than
+/// the three target durations that RFC 8216bis section 4.4.4.9 allows.
+const SEGMENTS_WITH_PARTS: usize = 2;
+/// How many segments more keep them fetchable, for players that read an older playlist.
+const SEGMENTS_WITH_OLD_PARTS: usize = 3;
+/// Parts are numbered from this multiple of their rendition's first segment on: no segment has so many, so the numbers
+/// of a peer that comes back are new as well.
+const PART_NUMBERS: u64 = 64;
 
 /// How much is listed and kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,12 +49,12 @@ pub struct Window {
 /// What kind of file a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
-    /// Changes with every segment.
-    Playlist,
-    /// An init or media segment of video; never changes.
-    Video,
-    /// An init or media segment of audio; never changes.
-    Audio,
+    /// The master playlist.
+    Master,
+    /// An init or media segment; never changes.
+    Media(Rendition),
+    /// A part of a segment; never changes, and is of no use where there is no blocking reload.
+    Part(Rendition),
 }
 
 /// A file that appeared or changed.
@@ -56,357 +68,335 @@ pub struct File {
     pub body: Bytes,
 }
 
+/// A rendition's playlist as it is now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listing {
+    /// Its name.
+    pub name: String,
+    /// All of it.
+    pub full: Bytes,
+    /// Without what players know that read it before; the same as `full` if nothing can be left out.
+    pub delta: Bytes,
+    /// As a plain file, for servers that can't hold requests back.
+    pub plain: Bytes,
+    /// Where it ends.
+    pub position: Position,
+    /// The name of the next part, if one will follow.
+    pub hint: Option<String>,
+    /// Whether nothing will follow.
+    pub ended: bool,
+}
+
 /// What changed, to be applied as one.
 #[derive(Debug, Clone, Default)]
 pub struct Update {
     /// Files that appeared or changed.
     pub files: Vec<File>,
+    /// Playlists that appeared or changed.
+    pub listings: Vec<Listing>,
     /// Names that are gone.
     pub gone: Vec<String>,
 }
 
-/// One rendition's part of a kept segment.
-#[derive(Debug, Clone)]
-struct Part {
-    listed: ListedSegment,
-    bytes: usize,
-    filler: bool,
+/// What is the same for all segments of a rendition until it changes.
+#[derive(Debug)]
+struct Line {
     format: Format,
-}
-
-#[derive(Debug, Clone)]
-enum Format {
-    Video { config: Arc<VideoConfig>, pictures: usize },
-    Audio { config: Arc<AudioConfig> },
-}
-
-#[derive(Debug)]
-struct Kept {
-    sequence: u64,
-    duration: Duration,
-    /// Discontinuities up to and with this segment's.
-    discontinuities: u64,
-    video: Option<Part>,
-    audio: Option<Part>,
-}
-
-/// The init segment that is current in a rendition. It is named after the first segment that needs it, so that a
-/// name never stands for two things.
-#[derive(Debug)]
-struct Init<C> {
-    config: Arc<C>,
-    uri: String,
+    init_uri: String,
+    /// The number of the next part.
+    next_part: u64,
+    position: Position,
 }
 
 /// One peer's playlists and segments.
 #[derive(Debug)]
 pub struct Presentation {
-    peer: String,
+    names: Names,
     window: Window,
+    part_target: Duration,
     /// What the timeline's beginning was by the wall clock.
     epoch: SystemTime,
-    /// Segments, oldest first: first the grace ones, then the listed ones.
+    /// Segments, oldest first: first the grace ones, then the listed ones, then the open one.
     kept: VecDeque<Kept>,
     listed: usize,
     discontinuities: u64,
-    video_init: Option<Init<VideoConfig>>,
-    audio_init: Option<Init<AudioConfig>>,
-    video_gone: bool,
-    audio_gone: bool,
+    lines: BTreeMap<Rendition, Line>,
+    gone: BTreeSet<Rendition>,
+    fragments: u32,
     ended: bool,
+    update: Update,
+    changed: BTreeSet<Rendition>,
+    master_changed: bool,
 }
 
 impl Presentation {
-    /// An empty presentation of `peer`, whose timeline began at `epoch`.
+    /// An empty presentation of `peer`, whose timeline began at `epoch`, with parts of `part` (see [`part_length`]).
     #[must_use]
-    pub fn new(peer: String, window: Window, epoch: SystemTime) -> Self {
+    pub fn new(peer: String, window: Window, part: Duration, epoch: SystemTime) -> Self {
         Self {
-            peer,
+            names: Names::new(peer),
             window,
+            part_target: part_length(part),
             epoch,
             kept: VecDeque::new(),
             listed: 0,
             discontinuities: 0,
-            video_init: None,
-            audio_init: None,
-            video_gone: false,
-            audio_gone: false,
+            lines: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            fragments: 0,
             ended: false,
+            update: Update::default(),
+            changed: BTreeSet::new(),
+            master_changed: false,
         }
     }
 
-    /// Tells which tracks are gone for good. Their renditions go on with fillers for whoever plays them, but new
-    /// players aren't sent there once nothing else is listed.
-    pub fn set_gone(&mut self, video: bool, audio: bool) {
-        self.video_gone = video;
-        self.audio_gone = audio;
+    /// How long parts are.
+    #[must_use]
+    pub const fn part_target(&self) -> Duration {
+        self.part_target
     }
 
-    /// Adds a segment.
+    /// Tells whether a track is gone for good. Its rendition goes on with fillers for whoever plays it, but new players
+    /// aren't sent there once nothing else is listed.
+    pub fn set_gone(&mut self, rendition: Rendition, gone: bool) {
+        let changed = if gone { self.gone.insert(rendition) } else { self.gone.remove(&rendition) };
+        self.master_changed |= changed;
+    }
+
+    /// Begins a segment.
     ///
     /// # Errors
-    /// Fails if a box can't be written, which needs a segment of 4 GB; the segment is then missing.
-    pub fn push(&mut self, segment: &Segment) -> Result<Update, mp4_atom::Error> {
-        let mut update = Update::default();
+    /// Fails if a box can't be written, which a config that was accepted doesn't cause.
+    pub fn open(&mut self, opening: &Opening) -> Result<(), mp4_atom::Error> {
         let video =
-            segment.video.as_ref().map(|video| self.video_part(segment, video, &mut update)).transpose()?;
-        let audio =
-            segment.audio.as_ref().map(|audio| self.audio_part(segment, audio, &mut update)).transpose()?;
-        self.discontinuities += u64::from(segment.discontinuity);
+            opening.video.iter().map(|(id, config)| (Rendition::Video(*id), Format::Video(config.clone())));
+        let audio = opening.audio.iter().map(|config| (Rendition::Audio, Format::Audio(config.clone())));
+        let mut tracks = BTreeMap::new();
+        for (rendition, format) in video.chain(audio) {
+            let init_uri = self.init(rendition, &format, opening.sequence)?;
+            tracks.insert(rendition, Track::new(init_uri, format));
+        }
+        self.discontinuities += u64::from(opening.discontinuity);
         self.kept.push_back(Kept {
-            sequence: segment.sequence,
-            duration: segment.end.since(segment.start),
+            sequence: opening.sequence,
+            discontinuity: opening.discontinuity,
             discontinuities: self.discontinuities,
-            video,
-            audio,
+            tracks,
         });
         self.listed += 1;
-        self.slide(&mut update);
-        self.write_playlists(&mut update);
-        Ok(update)
+        self.slide();
+        Ok(())
+    }
+
+    /// The name of the init segment for `format`, which is written if it is a new one.
+    fn init(
+        &mut self,
+        rendition: Rendition,
+        format: &Format,
+        sequence: u64,
+    ) -> Result<String, mp4_atom::Error> {
+        let line = self.lines.get(&rendition);
+        if let Some(line) = line.filter(|line| line.format == *format) {
+            return Ok(line.init_uri.clone());
+        }
+        let name = self.names.init(rendition, sequence);
+        let body = match format {
+            Format::Video(config) => fmp4::video_init(config)?,
+            Format::Audio(config) => fmp4::audio_init(config)?,
+        };
+        self.update.files.push(File { name: name.clone(), kind: FileKind::Media(rendition), body });
+        let next_part = line.map_or(sequence.saturating_mul(PART_NUMBERS), |line| line.next_part);
+        let position = line.map_or(Position::default(), |line| line.position);
+        let line = Line { format: format.clone(), init_uri: name.clone(), next_part, position };
+        self.lines.insert(rendition, line);
+        Ok(name)
+    }
+
+    /// Adds a part to a segment that was begun.
+    ///
+    /// # Errors
+    /// Fails if a box can't be written, which needs a part of 4 GB; the part is then missing.
+    pub fn push(&mut self, part: &Part) -> Result<(), mp4_atom::Error> {
+        let recorded = self.wall_clock(MediaTime::from_ticks(part.base, part.rate));
+        let Some(kept) = self.kept.iter_mut().rev().find(|kept| kept.sequence == part.sequence) else {
+            return Ok(());
+        };
+        let Some(track) = kept.tracks.get_mut(&part.rendition) else { return Ok(()) };
+        let Some(line) = self.lines.get_mut(&part.rendition) else { return Ok(()) };
+        self.fragments = self.fragments.wrapping_add(1);
+        let first = track.count == 0;
+        let body = fmp4::chunk(first, self.fragments, part.base, &part.samples)?;
+        if first {
+            track.recorded = Some(recorded);
+            track.independent = part.independent;
+            self.master_changed = true;
+        }
+        let ticks: u64 = part.samples.iter().map(|sample| u64::from(sample.duration)).sum();
+        let duration = MediaTime::from_ticks(ticks, part.rate).since(MediaTime::default());
+        track.duration += duration;
+        track.bytes += body.len();
+        track.samples += part.samples.len();
+        track.filler &= part.filler;
+        track.count += 1;
+        let uri = self.names.part(part.rendition, line.next_part);
+        line.next_part = line.next_part.saturating_add(1);
+        line.position.open = Some((part.sequence, track.count));
+        let listed = ListedPart { uri: uri.clone(), duration, independent: part.independent };
+        track.parts.push((listed, body.clone()));
+        self.update.files.push(File { name: uri, kind: FileKind::Part(part.rendition), body });
+        self.changed.insert(part.rendition);
+        Ok(())
+    }
+
+    /// Ends a rendition's segment.
+    pub fn close(&mut self, sequence: u64, rendition: Rendition) {
+        let Some(kept) = self.kept.iter_mut().rev().find(|kept| kept.sequence == sequence) else { return };
+        let Some(track) = kept.tracks.get_mut(&rendition).filter(|track| track.count > 0) else { return };
+        let name = self.names.segment(rendition, sequence);
+        let body = track.join();
+        track.uri = Some(name.clone());
+        for (listed, body) in &track.parts {
+            let (name, body) = (listed.uri.clone(), body.clone());
+            self.update.files.push(File { name, kind: FileKind::Part(rendition), body });
+        }
+        self.update.files.push(File { name, kind: FileKind::Media(rendition), body });
+        if let Some(line) = self.lines.get_mut(&rendition) {
+            line.position = Position { complete: Some((sequence, track.count)), open: None };
+        }
+        self.changed.insert(rendition);
+        self.master_changed = true;
+        self.drop_parts(rendition);
     }
 
     /// Ends the playlists: no segment will follow.
-    pub fn end(&mut self) -> Update {
+    pub fn end(&mut self) {
         self.ended = true;
-        let mut update = Update::default();
-        self.write_playlists(&mut update);
-        update
+        self.changed.extend(self.lines.keys().copied());
     }
 
-    /// How much media every listed rendition lists: what a player could buffer that comes now.
+    /// What changed since the last call.
+    pub fn take_update(&mut self) -> Update {
+        let changed = std::mem::take(&mut self.changed);
+        let listings: Vec<Listing> =
+            changed.into_iter().filter_map(|rendition| self.listing(rendition)).collect();
+        self.update.listings.extend(listings);
+        // A player reads the master once: it is not told half of what there is.
+        let whole = self.kept.back().is_some_and(|kept| kept.tracks.values().all(|track| track.count > 0));
+        if whole && std::mem::take(&mut self.master_changed) {
+            let body = self.master_playlist().to_string().into();
+            self.update.files.push(File { name: self.names.master(), kind: FileKind::Master, body });
+        }
+        std::mem::take(&mut self.update)
+    }
+
+    /// How much media every rendition lists: what a player could buffer that comes now. Nothing as long as one of them has
+    /// no complete segment, which players don't begin without.
     #[must_use]
     pub fn listed_duration(&self) -> Duration {
-        let (video, audio) = self.renditions();
-        let sum = |pick: fn(&Kept) -> Option<&Part>| -> Duration {
-            self.window_segments().filter_map(pick).map(|part| part.listed.duration).sum()
+        let sum = |rendition: Rendition| {
+            let complete = self.tracks(rendition).any(|track| track.uri.is_some());
+            self.tracks(rendition).filter(|_| complete).map(|track| track.duration).sum()
         };
-        match (video, audio) {
-            (false, false) => Duration::ZERO,
-            (true, false) => sum(|kept| kept.video.as_ref()),
-            (false, true) => sum(|kept| kept.audio.as_ref()),
-            (true, true) => sum(|kept| kept.video.as_ref()).min(sum(|kept| kept.audio.as_ref())),
-        }
-    }
-
-    fn video_part(
-        &mut self,
-        segment: &Segment,
-        video: &VideoSegment,
-        update: &mut Update,
-    ) -> Result<Part, mp4_atom::Error> {
-        let changed = self.video_init.as_ref().is_none_or(|init| init.config != video.config);
-        if changed {
-            let uri = format!("video_{}_init_{}.mp4", self.peer, segment.sequence);
-            let body = fmp4::video_init(&video.config)?;
-            update.files.push(File { name: uri.clone(), kind: FileKind::Video, body });
-            self.video_init = Some(Init { config: video.config.clone(), uri });
-        }
-        let uri = format!("video_{}_{:03}.m4s", self.peer, segment.sequence);
-        let body = fmp4::media_segment(fragment_number(segment), video.base, &video.samples)?;
-        let part = Part {
-            listed: ListedSegment {
-                uri: uri.clone(),
-                init_uri: self.video_init.as_ref().map(|init| init.uri.clone()).unwrap_or_default(),
-                duration: duration_of(&video.samples, VIDEO_TIMESCALE),
-                program_date_time: self.wall_clock(MediaTime::from_ticks(video.base, VIDEO_TIMESCALE)),
-                discontinuity: segment.discontinuity,
-                independent: video.independent,
-            },
-            bytes: body.len(),
-            filler: video.filler,
-            format: Format::Video { config: video.config.clone(), pictures: video.samples.len() },
-        };
-        update.files.push(File { name: uri, kind: FileKind::Video, body });
-        Ok(part)
-    }
-
-    fn audio_part(
-        &mut self,
-        segment: &Segment,
-        audio: &AudioSegment,
-        update: &mut Update,
-    ) -> Result<Part, mp4_atom::Error> {
-        let changed = self.audio_init.as_ref().is_none_or(|init| init.config != audio.config);
-        if changed {
-            let uri = format!("audio_{}_init_{}.mp4", self.peer, segment.sequence);
-            let body = fmp4::audio_init(&audio.config)?;
-            update.files.push(File { name: uri.clone(), kind: FileKind::Audio, body });
-            self.audio_init = Some(Init { config: audio.config.clone(), uri });
-        }
-        let rate = audio.config.sample_rate();
-        let sample = |data: &Bytes| Sample {
-            data: data.clone(),
-            duration: AAC_FRAME_SAMPLES,
-            composition: 0,
-            sync: true,
-        };
-        let samples: Vec<Sample> = audio.frames.iter().map(sample).collect();
-        let uri = format!("audio_{}_{:03}.m4s", self.peer, segment.sequence);
-        let body = fmp4::media_segment(fragment_number(segment), audio.base, &samples)?;
-        let part = Part {
-            listed: ListedSegment {
-                uri: uri.clone(),
-                init_uri: self.audio_init.as_ref().map(|init| init.uri.clone()).unwrap_or_default(),
-                duration: duration_of(&samples, rate),
-                program_date_time: self.wall_clock(MediaTime::from_ticks(audio.base, rate)),
-                discontinuity: segment.discontinuity,
-                independent: true,
-            },
-            bytes: body.len(),
-            filler: audio.filler,
-            format: Format::Audio { config: audio.config.clone() },
-        };
-        update.files.push(File { name: uri, kind: FileKind::Audio, body });
-        Ok(part)
+        self.offered().into_iter().map(sum).min().unwrap_or_default()
     }
 
     fn wall_clock(&self, moment: MediaTime) -> SystemTime {
         self.epoch.checked_add(moment.since(MediaTime::default())).unwrap_or(self.epoch)
     }
 
-    fn window_segments(&self) -> impl Iterator<Item = &Kept> {
+    fn window_segments(&self) -> impl DoubleEndedIterator<Item = &Kept> {
         self.kept.iter().skip(self.kept.len().saturating_sub(self.listed))
     }
 
-    /// Lists no more than the window and keeps no more than the grace behind it.
-    fn slide(&mut self, update: &mut Update) {
+    /// A rendition's share of the window, as far as it is there.
+    fn tracks(&self, rendition: Rendition) -> impl Iterator<Item = &Track> {
+        self.window_segments()
+            .filter_map(move |kept| kept.tracks.get(&rendition))
+            .filter(|track| track.count > 0)
+    }
+
+    /// Lists no more than the window and the open segment, and keeps no more than the grace behind it.
+    fn slide(&mut self) {
         let least = Duration::from_secs(TARGET_DURATION_SECS * MIN_TARGET_DURATIONS);
-        let mut total: Duration = self.window_segments().map(|kept| kept.duration).sum();
-        while self.listed > self.window.listed.max(1) {
-            let first = self.window_segments().next().map_or(Duration::ZERO, |kept| kept.duration);
+        let mut total: Duration = self.window_segments().map(Kept::duration).sum();
+        while self.listed > self.window.listed.max(1).saturating_add(1) {
+            let first = self.window_segments().next().map_or(Duration::ZERO, Kept::duration);
             total = total.saturating_sub(first);
-            if total < least && self.listed <= MAX_LISTED {
+            if total < least && self.listed <= MAX_LISTED + 1 {
                 break;
             }
             self.listed -= 1;
         }
         while self.kept.len() > self.listed.saturating_add(self.window.grace) {
             let Some(old) = self.kept.pop_front() else { break };
-            for part in old.video.into_iter().chain(old.audio) {
-                let init = part.listed.init_uri;
-                let used = self.kept.iter().flat_map(Kept::parts).any(|part| part.listed.init_uri == init);
-                update.gone.push(part.listed.uri);
-                if !used {
-                    update.gone.push(init);
+            for track in old.tracks.into_values() {
+                let mut tracks = self.kept.iter().flat_map(|kept| kept.tracks.values());
+                if !tracks.any(|other| other.init_uri == track.init_uri) {
+                    self.update.gone.push(track.init_uri);
                 }
+                self.update.gone.extend(track.uri);
+                self.update.gone.extend(track.parts.into_iter().map(|(listed, _)| listed.uri));
             }
         }
     }
 
-    /// Which renditions new players are told of.
-    fn renditions(&self) -> (bool, bool) {
-        let video = self.window_segments().any(|kept| kept.video.is_some());
-        let audio = self.window_segments().any(|kept| kept.audio.is_some());
-        let alive = |part: &Part| !part.filler;
-        let video_dead =
-            self.video_gone && !self.window_segments().filter_map(|k| k.video.as_ref()).any(alive);
-        let audio_dead =
-            self.audio_gone && !self.window_segments().filter_map(|k| k.audio.as_ref()).any(alive);
-        match (video && !video_dead, audio && !audio_dead) {
-            (false, false) => (video, audio),
-            listed => listed,
+    /// Drops the parts that nobody needs any more: their segments are there.
+    fn drop_parts(&mut self, rendition: Rendition) {
+        let tracks = self.kept.iter_mut().rev().filter_map(|kept| kept.tracks.get_mut(&rendition));
+        let complete = tracks.filter(|track| track.uri.is_some());
+        for track in complete.skip(SEGMENTS_WITH_PARTS + SEGMENTS_WITH_OLD_PARTS) {
+            self.update.gone.extend(track.parts.drain(..).map(|(listed, _)| listed.uri));
         }
     }
 
-    fn write_playlists(&self, update: &mut Update) {
-        let mut add = |name: String, text: String| {
-            update.files.push(File { name, kind: FileKind::Playlist, body: text.into() });
-        };
-        if let Some(text) = self.media_playlist(|kept| kept.video.as_ref()) {
-            add(format!("{}-video.m3u8", self.peer), text);
+    fn listing(&self, rendition: Rendition) -> Option<Listing> {
+        let line = self.lines.get(&rendition)?;
+        let listed = |kept: &&Kept| kept.tracks.get(&rendition).is_some_and(|track| track.count > 0);
+        let first = self.window_segments().find(listed)?;
+        // From the end: how much lies behind each segment says whether a delta update leaves it out.
+        let (mut behind, mut kept_by_delta, mut complete) = (Duration::ZERO, 0, 0);
+        let mut segments: Vec<ListedSegment> = Vec::with_capacity(self.listed);
+        for kept in self.window_segments().rev() {
+            let Some(track) = kept.tracks.get(&rendition).filter(|track| track.count > 0) else { continue };
+            complete += usize::from(track.uri.is_some());
+            segments.push(track.listed(kept.discontinuity, complete <= SEGMENTS_WITH_PARTS));
+            behind += track.duration;
+            kept_by_delta += usize::from(behind <= SKIP_UNTIL);
         }
-        if let Some(text) = self.media_playlist(|kept| kept.audio.as_ref()) {
-            add(format!("{}-audio.m3u8", self.peer), text);
-        }
-        if self.listed > 0 {
-            add(format!("{}.m3u8", self.peer), self.master_playlist().to_string());
-        }
-    }
-
-    fn media_playlist(&self, pick: fn(&Kept) -> Option<&Part>) -> Option<String> {
-        let first = self.window_segments().find(|kept| pick(kept).is_some())?;
-        let own = pick(first).is_some_and(|part| part.listed.discontinuity);
-        let segments: Vec<ListedSegment> =
-            self.window_segments().filter_map(pick).map(|part| part.listed.clone()).collect();
-        let playlist = MediaPlaylist {
+        segments.reverse();
+        let own = u64::from(first.discontinuity);
+        let hint = (!self.ended).then(|| self.names.part(rendition, line.next_part));
+        let others = self.lines.iter().filter(|(other, _)| **other != rendition && !self.ended);
+        let reports: Vec<RenditionReport> = others
+            .map(|(other, line)| RenditionReport {
+                uri: self.names.playlist(*other),
+                position: line.position,
+            })
+            .collect();
+        let full = MediaPlaylist {
             media_sequence: first.sequence,
-            discontinuity_sequence: first.discontinuities.saturating_sub(u64::from(own)),
+            discontinuity_sequence: first.discontinuities.saturating_sub(own),
             segments: &segments,
+            skipped: 0,
+            low_latency: Some(LowLatency {
+                part_target: self.part_target,
+                hint: hint.as_deref(),
+                reports: &reports,
+            }),
             ended: self.ended,
         };
-        Some(playlist.to_string())
-    }
-
-    fn master_playlist(&self) -> MasterPlaylist {
-        let (video, audio) = self.renditions();
-        let parts = |kept: &Kept| -> Vec<Part> {
-            let video = kept.video.clone().filter(|_| video);
-            video.into_iter().chain(kept.audio.clone().filter(|_| audio)).collect()
+        let text = Bytes::from(full.to_string());
+        let skipped = segments.len().saturating_sub(kept_by_delta);
+        let delta = if skipped > 0 {
+            MediaPlaylist { skipped, ..full.clone() }.to_string().into()
+        } else {
+            text.clone()
         };
-        let rate = |bytes: usize, time: Duration| (bytes as f64 * 8.0 / time.as_secs_f64().max(0.001)) as u64;
-        let (mut peak, mut bytes, mut time, mut independent) = (0, 0, Duration::ZERO, true);
-        for kept in self.window_segments() {
-            let parts = parts(kept);
-            let size: usize = parts.iter().map(|part| part.bytes).sum();
-            independent &= parts.iter().all(|part| part.listed.independent);
-            bytes += size;
-            time += kept.duration;
-            if kept.duration >= BIT_RATE_MIN {
-                peak = peak.max(rate(size, kept.duration));
-            }
-        }
-        let average = rate(bytes, time);
-        MasterPlaylist {
-            bandwidth: peak.max(average),
-            average_bandwidth: average,
-            video: if video { self.video_attributes() } else { None },
-            audio: if audio { self.audio_attributes() } else { None },
-            independent,
-        }
+        let complete = segments.iter().position(|segment| segment.uri.is_none()).unwrap_or(segments.len());
+        let complete = segments.get(..complete).unwrap_or_default();
+        let plain = MediaPlaylist { segments: complete, low_latency: None, ..full }.to_string().into();
+        let (name, position) = (self.names.playlist(rendition), line.position);
+        Some(Listing { name, full: text, delta, plain, position, hint, ended: self.ended })
     }
-
-    fn video_attributes(&self) -> Option<VideoAttributes> {
-        let parts = || self.window_segments().filter_map(|kept| kept.video.as_ref());
-        let configs = parts().filter_map(|part| match &part.format {
-            Format::Video { config, .. } => Some(config),
-            Format::Audio { .. } => None,
-        });
-        // The variant has to be playable by whoever can play the most demanding of its segments.
-        let codec = configs.max_by_key(|config| config.level())?.codec();
-        let resolution = self.video_init.as_ref()?.config.size();
-        let rates = parts().filter(|part| !part.filler && part.listed.duration >= BIT_RATE_MIN);
-        let rates = rates.filter_map(|part| match part.format {
-            Format::Video { pictures, .. } => Some(pictures as f64 / part.listed.duration.as_secs_f64()),
-            Format::Audio { .. } => None,
-        });
-        let frame_rate = rates.max_by(f64::total_cmp);
-        Some(VideoAttributes { uri: format!("{}-video.m3u8", self.peer), codec, resolution, frame_rate })
-    }
-
-    fn audio_attributes(&self) -> Option<AudioAttributes> {
-        let last = self.window_segments().filter_map(|kept| kept.audio.as_ref()).last()?;
-        let Format::Audio { config } = &last.format else { return None };
-        Some(AudioAttributes {
-            uri: format!("{}-audio.m3u8", self.peer),
-            codec: config.codec().to_owned(),
-            channels: config.channels(),
-        })
-    }
-}
-
-impl Kept {
-    fn parts(&self) -> impl Iterator<Item = &Part> {
-        self.video.iter().chain(&self.audio)
-    }
-}
-
-/// `mfhd`'s number counts from 1 and may wrap.
-fn fragment_number(segment: &Segment) -> u32 {
-    (segment.sequence.wrapping_add(1) & u64::from(u32::MAX)) as u32
-}
-
-fn duration_of(samples: &[Sample], rate: u32) -> Duration {
-    let ticks: u64 = samples.iter().map(|sample| u64::from(sample.duration)).sum();
-    MediaTime::from_ticks(ticks, rate).since(MediaTime::default())
 }

@@ -1,208 +1,171 @@
-//! Cuts a peer's access units into segments: every boundary is decided once, for video and audio together, so that
-//! segment N of both renditions covers the same time and carries the same discontinuity.
+//! Cuts a peer's access units into parts and segments: every boundary is decided once, for all renditions together, so
+//! that segment N of each of them covers the same time and carries the same discontinuity.
 //!
-//! A segment begins on a key frame, which is asked for shortly before it is due. What is missing is filled: silence
-//! for audio, the last key frame again for video, so that a pause, a mute or a lost track never stops a player. Pure:
-//! time comes in as values, and nothing here knows boxes or playlists.
+//! Time is cut into slices of one part's length, counted from the beginning of the segment. A slice of a rendition is
+//! given out as soon as nothing more is to be expected for it: the next picture is there, or not due before the slice
+//! ends. A segment begins on a key frame, which is asked for shortly before it is due. What is missing is filled:
+//! silence for audio, what was shown last for video, so that a pause, a mute or a lost track never stops a player.
+//!
+//! Pure: time comes in as values, and nothing here knows boxes or playlists.
 
 mod audio;
+mod delay;
 #[cfg(test)]
 mod tests;
+mod units;
 mod video;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::media::fmp4::{AudioConfig, Sample, VideoConfig};
+use crate::media::fmp4::{AudioConfig, VideoConfig};
 use crate::media::timeline::MediaTime;
 use audio::AudioQueue;
-use video::VideoQueue;
+pub use units::{
+    AudioUnit, KeyFrameRequest, MAX_VIDEOS, Opening, Output, Part, Rendition, TrackState, VideoId, VideoUnit,
+};
+use video::{Boundary, VideoQueue};
 
 /// How long a segment should be.
 pub const TARGET: Duration = Duration::from_secs(2);
+/// How long the first segment should be: players want one that is complete before they begin.
+pub const FIRST_TARGET: Duration = Duration::from_secs(1);
 /// The playlists' constant EXT-X-TARGETDURATION, in seconds. The second above [`TARGET`] is the time that a publisher
 /// has to answer a key frame request.
 pub const TARGET_DURATION_SECS: u64 = 3;
 /// No segment is longer than this. An audio segment may end up to one frame (22 ms) after its video, so the limit is
 /// that much below [`TARGET_DURATION_SECS`].
 pub const MAX_SEGMENT: Duration = Duration::from_millis(2950);
-/// No segment is shorter than this: an audio segment must hold at least one frame.
-pub const MIN_SEGMENT: Duration = Duration::from_millis(100);
 /// A key frame that comes this much before [`TARGET`] ends the segment, instead of asking for another one.
 pub const EARLY: Duration = Duration::from_millis(250);
 /// How long before it is due a key frame is asked for: a round trip and the time to encode it.
 pub const REQUEST_LEAD: Duration = Duration::from_millis(150);
 /// How long after an unanswered request the next one follows.
 pub const REQUEST_RETRY: Duration = Duration::from_millis(500);
-/// Video that brought nothing for so long is not waited for.
-pub const VIDEO_STALL: Duration = Duration::from_millis(1500);
-/// Audio that brought nothing for so long is not waited for; longer than the 400 ms between packets of Opus DTX.
-pub const AUDIO_STALL: Duration = Duration::from_millis(700);
-/// A track that is this much behind is not waited for, even if it still brings something.
-pub const MAX_LAG: Duration = Duration::from_secs(8);
+/// Parts are a multiple of this: three AAC frames at 48 kHz, so that sound and pictures can be cut at the same moments
+/// and all parts are equally long.
+pub const PART_STEP: Duration = Duration::from_millis(64);
+/// No part is shorter than this: every picture of it needs a moment of its own.
+pub const MIN_PART: Duration = Duration::from_millis(10);
+/// How much later than usual a picture may come before the slice it belongs to is closed without it. Together with the
+/// slice itself that is less than PART-HOLD-BACK, so a player runs dry for a moment at most.
+pub const VIDEO_PATIENCE: Duration = Duration::from_millis(350);
+/// How much later than usual sound may come before silence takes its place.
+pub const AUDIO_PATIENCE: Duration = Duration::from_millis(250);
+/// A track that brought nothing for so long is not waited for any more.
+pub const STALL: Duration = Duration::from_millis(1500);
+/// What is closed when nothing at all flows is closed this much after its time.
+pub const CLOCK_PATIENCE: Duration = Duration::from_millis(100);
+/// No slice is closed that ends more than this in the future, whatever the times of what came.
+pub const MAX_LEAD: Duration = Duration::from_secs(1);
 /// A unit that is further than this in the future has a wrong time and is dropped.
 pub const MAX_AHEAD: Duration = Duration::from_secs(5);
 /// How long the first segment waits for a track that is announced but has not brought anything yet.
 pub const START_HOLD: Duration = Duration::from_secs(5);
+/// How long the first segment waits for a track of the other kind to be announced: clients publish one by one.
+pub const LONE_HOLD: Duration = Duration::from_millis(500);
 /// The longest that damaged video is held back for a key frame that repairs it.
 pub const REPAIR_PATIENCE: Duration = Duration::from_secs(2);
-/// The most video that waits to be cut, in bytes; more is dropped up to the next key frame.
+/// The most video of one rendition that waits to be cut, in bytes; more is dropped up to the next key frame.
 pub const MAX_VIDEO_BYTES: usize = 32 << 20;
+/// The most pictures of one rendition that wait to be cut: 8 s at 60 Hz.
+pub const MAX_PICTURES: usize = 480;
 /// The most audio frames that wait to be cut: 15 s at 48 kHz.
 pub const MAX_AUDIO_FRAMES: usize = 704;
 
-/// What a track is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TrackState {
-    /// There never was one, or it is gone.
-    Absent,
-    /// It is there, and nothing is to be expected from it.
-    Paused,
-    /// It is there and should bring something.
-    Active,
-}
-
-/// One picture.
-#[derive(Debug, Clone)]
-pub struct VideoUnit {
-    /// When it is shown.
-    pub pts: MediaTime,
-    /// Whether decoding can start here.
-    pub key: bool,
-    /// NAL units, each behind its length in four bytes.
-    pub data: Bytes,
-    /// What its decoder needs.
-    pub config: Arc<VideoConfig>,
-}
-
-/// One AAC frame.
-#[derive(Debug, Clone)]
-pub struct AudioUnit {
-    /// When its first sample is heard.
-    pub pts: MediaTime,
-    /// The raw frame.
-    pub data: Bytes,
-    /// What its decoder needs.
-    pub config: Arc<AudioConfig>,
-}
-
-/// A segment of every rendition that there is.
-#[derive(Debug, Clone)]
-pub struct Segment {
-    /// The media sequence number, the same in all renditions.
-    pub sequence: u64,
-    /// Whether EXT-X-DISCONTINUITY precedes it, in all renditions.
-    pub discontinuity: bool,
-    /// When it begins.
-    pub start: MediaTime,
-    /// When it ends and the next one begins.
-    pub end: MediaTime,
-    /// The video, if there is a rendition of it.
-    pub video: Option<VideoSegment>,
-    /// The audio, if there is a rendition of it.
-    pub audio: Option<AudioSegment>,
-}
-
-/// The video of a segment.
-#[derive(Debug, Clone)]
-pub struct VideoSegment {
-    /// What its decoder needs.
-    pub config: Arc<VideoConfig>,
-    /// The first sample's decode time, in ticks of the track.
-    pub base: u64,
-    /// The pictures, in decode order.
-    pub samples: Vec<Sample>,
-    /// Whether it begins with a key frame. It doesn't only if the publisher sends none.
-    pub independent: bool,
-    /// Whether it holds nothing but a repeated key frame.
-    pub filler: bool,
-}
-
-/// The audio of a segment.
-#[derive(Debug, Clone)]
-pub struct AudioSegment {
-    /// What its decoder needs.
-    pub config: Arc<AudioConfig>,
-    /// The first frame's decode time, in samples.
-    pub base: u64,
-    /// The frames.
-    pub frames: Vec<Bytes>,
-    /// Whether it holds nothing but silence.
-    pub filler: bool,
-}
-
-/// What the segmenter wants.
-#[derive(Debug, Clone)]
-pub enum Output {
-    /// The publisher, or the encoder, should send a key frame.
-    KeyFrame(KeyFrameRequest),
-    /// A segment is complete.
-    Segment(Box<Segment>),
-}
-
-/// Why a key frame is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyFrameRequest {
-    /// A segment may end at this moment.
-    Due(MediaTime),
-    /// Without one nothing can be decoded.
-    Missing,
+/// The part length that comes nearest below `wanted`: a multiple of [`PART_STEP`].
+#[must_use]
+pub fn part_length(wanted: Duration) -> Duration {
+    let steps = wanted.as_millis() / PART_STEP.as_millis();
+    PART_STEP * u32::try_from(steps.clamp(1, 15)).unwrap_or(1)
 }
 
 /// The segment that is being filled.
 #[derive(Debug)]
 struct Open {
     start: MediaTime,
-    /// The decoder configuration of its video rendition, if it has one.
-    video: Option<Arc<VideoConfig>>,
-    audio: bool,
+    /// Where the open slice begins; everything before was given out.
+    next: MediaTime,
+    /// The decoder configuration of each video rendition that the segment has.
+    video: Vec<Option<Arc<VideoConfig>>>,
+    /// The audio's, if the segment has audio.
+    audio: Option<Arc<AudioConfig>>,
     discontinuity: bool,
 }
 
-/// Where the open segment ends.
+/// What the audio has to do when it reaches the places that the video decided on.
+#[derive(Debug)]
+enum AudioStep {
+    /// A part up to this moment.
+    Part { sequence: u64, end: MediaTime },
+    /// The segment ends.
+    Close { sequence: u64 },
+    /// Another configuration takes over.
+    Switch(Arc<AudioConfig>),
+}
+
+/// What is to be done with what is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cut {
-    at: MediaTime,
-    discontinuity: bool,
+enum Step {
+    /// The slice ends.
+    Slice(MediaTime),
+    /// The segment ends. `at` is where the open slice begins, or a later moment up to which it is given out.
+    Segment { at: MediaTime, discontinuity: bool },
+    /// Nothing of the segment was given out yet, so it begins with this picture instead.
+    Restart { video: usize, at: MediaTime },
 }
 
 /// Cuts one peer's access units.
 #[derive(Debug)]
 pub struct Segmenter {
+    part: Duration,
+    /// How long the open segment should be.
+    target: Duration,
+    /// The number of the open segment.
     sequence: u64,
     /// Whether anything was given out.
     published: bool,
     /// When the first unit came, until the first segment is opened.
     waiting_since: Option<MediaTime>,
     open: Option<Open>,
-    video: VideoQueue,
+    /// By [`VideoId`].
+    videos: Vec<VideoQueue>,
     audio: AudioQueue,
+    audio_steps: VecDeque<AudioStep>,
     /// The next boundary is a discontinuity.
     break_next: bool,
     next_request: MediaTime,
+    /// Nothing more will come, so nothing is waited for.
+    finishing: bool,
+    outputs: VecDeque<Output>,
 }
 
 impl Segmenter {
-    /// A segmenter whose first segment has the number `first_sequence`.
+    /// A segmenter whose first segment has the number `first_sequence`, and whose parts are `part` long (see
+    /// [`part_length`]).
     #[must_use]
-    pub fn new(first_sequence: u64) -> Self {
+    pub fn new(first_sequence: u64, part: Duration) -> Self {
         Self {
+            part: part_length(part),
+            target: FIRST_TARGET,
             sequence: first_sequence,
             published: false,
             waiting_since: None,
             open: None,
-            video: VideoQueue::default(),
+            videos: Vec::new(),
             audio: AudioQueue::default(),
+            audio_steps: VecDeque::new(),
             break_next: false,
             next_request: MediaTime::default(),
+            finishing: false,
+            outputs: VecDeque::new(),
         }
     }
 
-    /// Tells what the video track does. After anything but activity its next picture has to be a key frame.
-    pub fn set_video(&mut self, state: TrackState) {
-        self.video.set_state(state);
+    /// Tells what a video track does. After anything but activity its next picture has to be a key frame.
+    pub fn set_video(&mut self, video: VideoId, state: TrackState) {
+        self.video(video).set_state(state);
     }
 
     /// Tells what the audio track does.
@@ -211,8 +174,8 @@ impl Segmenter {
     }
 
     /// The video comes from somewhere else from now on (another producer, a restarted pipeline).
-    pub fn video_restarted(&mut self) {
-        self.video.restarted();
+    pub fn video_restarted(&mut self, video: VideoId) {
+        self.video(video).restarted();
     }
 
     /// The audio comes from somewhere else from now on (another producer, a restarted pipeline).
@@ -222,200 +185,311 @@ impl Segmenter {
 
     /// Packets of the video were lost: pictures from `from` to `through` lack some, and those behind them refer to
     /// damaged ones until the next key frame. `through` before `from` says that only whole pictures are missing.
-    pub fn video_damaged(&mut self, from: MediaTime, through: MediaTime) {
-        self.video.damaged(from, through);
+    pub fn video_damaged(&mut self, video: VideoId, from: MediaTime, through: MediaTime) {
+        self.video(video).damaged(from, through);
     }
 
     /// Whole pictures are missing behind the last one that was pushed.
-    pub fn video_lost(&mut self) {
-        self.video.lost();
+    pub fn video_lost(&mut self, video: VideoId) {
+        self.video(video).lost();
     }
 
     /// Takes a picture, in decode order.
-    pub fn push_video(&mut self, unit: VideoUnit, now: MediaTime) {
+    pub fn push_video(&mut self, video: VideoId, unit: VideoUnit, now: MediaTime) {
         if unit.pts > now + MAX_AHEAD {
-            return self.video_lost();
+            return self.video_lost(video);
         }
         self.waiting_since.get_or_insert(now);
-        let start = self.open.as_ref().map(|open| open.start);
-        self.video.push(unit, start, now);
+        let given_out = self.open.as_ref().map(|open| open.next);
+        self.video(video).push(unit, given_out, now);
     }
 
     /// Takes an audio frame.
-    pub fn push_audio(&mut self, unit: AudioUnit, now: MediaTime) {
+    pub fn push_audio(&mut self, unit: &AudioUnit, now: MediaTime) {
         if unit.pts > now + MAX_AHEAD {
             return;
         }
         self.waiting_since.get_or_insert(now);
-        self.audio.push(&unit, now);
+        self.audio.push(unit, now);
     }
 
     /// What is to be done at `now`; to be called until it says nothing.
     pub fn poll(&mut self, now: MediaTime) -> Option<Output> {
-        if self.open.is_none() {
-            self.try_start(now);
+        if self.outputs.is_empty() {
+            if self.open.is_none() {
+                self.try_start(now);
+            }
+            while let Some(step) = self.next_step(now) {
+                self.carry_out(step);
+            }
+            self.audio_parts(now);
+            self.request_key_frames(now);
         }
-        while let Some(cut) = self.next_cut(now) {
-            if self.restart_in_place(cut) {
-                continue;
-            }
-            if !self.audio_complete(cut.at, now) {
-                break;
-            }
-            if let Some(segment) = self.close(cut) {
-                return Some(Output::Segment(Box::new(segment)));
-            }
-        }
-        self.key_frame_request(now).map(Output::KeyFrame)
+        self.outputs.pop_front()
     }
 
     /// Closes what is open, as far as it goes; to be called until it says nothing. Nothing may be pushed any more.
-    pub fn finish(&mut self, now: MediaTime) -> Option<Segment> {
-        while let Some(cut) = self.next_cut(now) {
-            if self.restart_in_place(cut) {
-                continue;
+    pub fn finish(&mut self, now: MediaTime) -> Option<Output> {
+        if !std::mem::replace(&mut self.finishing, true) {
+            self.close_all(now);
+        }
+        self.outputs.pop_front()
+    }
+
+    fn close_all(&mut self, now: MediaTime) {
+        let video_ends = self.videos.iter().filter_map(VideoQueue::end);
+        let audio_end =
+            self.open.as_ref().filter(|open| open.audio.is_some()).and_then(|_| self.audio.end_moment());
+        let Some(end) = video_ends.chain(audio_end).max() else { return };
+        while let Some(step) = self.next_step(now) {
+            let beyond = matches!(step, Step::Slice(at) if at > end);
+            if beyond {
+                break;
             }
-            return self.close(cut);
+            self.carry_out(step);
         }
-        let open = self.open.as_ref()?;
-        let video_end = if open.video.is_some() { self.video.end() } else { None };
-        let audio_end = if open.audio { self.audio.end_moment() } else { None };
-        let at = video_end.max(audio_end)?.min(open.start + MAX_SEGMENT);
-        if at < open.start + MIN_SEGMENT {
-            return None;
+        if let Some(open) = &self.open {
+            // An audio part has to hold at least one frame.
+            if end > open.next + PART_STEP / 2 {
+                self.give_out(end, true);
+            }
+            self.close();
         }
-        let last = self.close(Cut { at, discontinuity: false });
         self.open = None;
-        last
+        self.audio_parts(now);
+    }
+
+    fn video(&mut self, video: VideoId) -> &mut VideoQueue {
+        let index = video.index();
+        if self.videos.len() <= index {
+            self.videos.resize_with(index + 1, VideoQueue::default);
+        }
+        &mut self.videos[index]
     }
 
     /// Opens the first segment once every announced track has brought something, or was waited for long enough.
     fn try_start(&mut self, now: MediaTime) {
         let Some(since) = self.waiting_since else { return };
-        let key = self.video.front_key();
-        let waits = self.video.state == TrackState::Active && key.is_none()
-            || self.audio.state == TrackState::Active && !self.audio.started();
-        if waits && now < since + START_HOLD {
+        let active = |queue: &&VideoQueue| queue.state == TrackState::Active;
+        let video_waits = self.videos.iter().filter(active).any(|queue| queue.front_key().is_none());
+        let audio_waits = self.audio.state == TrackState::Active && !self.audio.started();
+        let announced = self.videos.iter().any(|queue| queue.state != TrackState::Absent);
+        let lone = announced != (self.audio.state != TrackState::Absent);
+        let hold = if video_waits || audio_waits {
+            START_HOLD
+        } else if lone {
+            LONE_HOLD
+        } else {
+            Duration::ZERO
+        };
+        if now < since + hold {
             return;
         }
-        let (key_start, video) = key.unzip();
-        let Some(start) = key_start.or_else(|| self.audio.first_moment()) else { return };
+        let keys: Vec<_> = self.videos.iter().map(VideoQueue::front_key).collect();
+        let first_key = keys.iter().flatten().map(|(pts, _)| *pts).min();
+        let Some(start) = first_key.or_else(|| self.audio.first_moment()) else { return };
         self.audio.begin(start);
-        let audio = self.audio.started();
-        self.open = Some(Open { start, video, audio, discontinuity: false });
+        let audio = self.audio.config();
+        let video = keys.into_iter().map(|key| key.map(|(_, config)| config)).collect();
+        self.open = Some(Open { start, next: start, video, audio, discontinuity: false });
     }
 
-    /// Where the open segment has to end, as far as it is known at `now`.
-    fn next_cut(&self, now: MediaTime) -> Option<Cut> {
+    /// The video that decides where segments end: the best one that flows.
+    fn leader(&self, now: MediaTime) -> Option<usize> {
+        self.videos.iter().position(|queue| queue.flows(now))
+    }
+
+    /// What comes next for what is open, as far as it is known at `now`.
+    fn next_step(&self, now: MediaTime) -> Option<Step> {
         let open = self.open.as_ref()?;
-        let limit = open.start + MAX_SEGMENT;
-        let due = open.start + (TARGET - EARLY);
-        let mut last_frame = None;
-        for queued in self.video.units() {
-            let pts = queued.unit.pts;
-            if pts > limit {
-                let at = last_frame.unwrap_or(open.start + TARGET);
-                return Some(Cut { at, discontinuity: false });
-            }
-            let changed =
-                queued.unit.key && (queued.breaks || open.video.as_ref() != Some(&queued.unit.config));
-            if changed && pts >= open.start {
-                return Some(Cut { at: pts, discontinuity: true });
-            }
-            if queued.unit.key && pts >= due {
-                return Some(Cut { at: pts, discontinuity: false });
-            }
-            if pts > open.start + MIN_SEGMENT {
-                last_frame = Some(pts);
-            }
+        let leader = self.leader(now);
+        let limit = if leader.is_some() { MAX_SEGMENT } else { self.target };
+        let end = open.next + self.part;
+        if end > open.start + limit {
+            return Some(Step::Segment { at: open.next, discontinuity: false });
         }
-        if self.video.flows(now) && now < limit + MAX_LAG {
+        let due = open.start + self.target.saturating_sub(EARLY);
+        let boundaries = self.videos.iter().enumerate().filter_map(|(index, queue)| {
+            let config = open.video.get(index).and_then(Option::as_ref);
+            let due = (leader == Some(index)).then_some(due);
+            Some((index, queue.boundary(config, due, end)?))
+        });
+        let boundary = boundaries.min_by_key(|(_, boundary)| (boundary.at, !boundary.discontinuity));
+        let until = boundary.map_or(end, |(_, boundary)| boundary.at);
+        if !self.reached(until, leader, now) {
             return None;
+        }
+        let Some((video, Boundary { at, discontinuity })) = boundary else { return Some(Step::Slice(end)) };
+        if open.next == open.start {
+            return Some(Step::Restart { video, at });
+        }
+        // Without a picture before it in this slice, the key frame begins the next segment where the slice began.
+        let before = self.videos.iter().any(|queue| queue.brings_before(at));
+        let at = if before { at.max(open.next + MIN_PART) } else { open.next };
+        Some(Step::Segment { at, discontinuity })
+    }
+
+    /// Whether nothing more is to be expected before `at`.
+    fn reached(&self, at: MediaTime, leader: Option<usize>, now: MediaTime) -> bool {
+        if self.finishing {
+            return true;
+        }
+        if at > now + MAX_LEAD {
+            return false;
+        }
+        if leader.is_some() {
+            return self.videos.iter().all(|queue| !queue.flows(now) || queue.reached(at, now));
         }
         // No picture decides: the audio does, or the clock.
-        let at = open.start + TARGET;
-        let decided = if self.audio.flows(now) && now < at + MAX_LAG {
-            self.audio.covers(at)
-        } else {
-            now >= at + AUDIO_STALL
-        };
-        decided.then_some(Cut { at, discontinuity: false })
+        if self.audio.flows(now) { self.audio.reached(at, now) } else { now >= at + CLOCK_PATIENCE }
     }
 
-    /// A change right at the beginning of the open segment changes the segment instead of ending it, and so does the
-    /// first picture of a peer that nothing was published of.
-    fn restart_in_place(&mut self, cut: Cut) -> bool {
-        let Some(open) = &mut self.open else { return false };
-        if !cut.discontinuity {
-            return false;
+    fn carry_out(&mut self, step: Step) {
+        match step {
+            Step::Slice(end) => self.give_out(end, false),
+            Step::Segment { at, discontinuity } => {
+                if self.open.as_ref().is_some_and(|open| at > open.next) {
+                    self.give_out(at, true);
+                }
+                self.close();
+                self.open_at(at, discontinuity);
+            }
+            Step::Restart { video, at } => self.restart(video, at),
         }
-        let first_picture = !self.published && open.video.is_none();
-        if !first_picture && cut.at >= open.start + MIN_SEGMENT {
-            return false;
+    }
+
+    /// Lets the open segment, of which nothing was given out, begin with the picture at `at`.
+    fn restart(&mut self, video: usize, at: MediaTime) {
+        let (Some(open), Some(queue)) = (&mut self.open, self.videos.get_mut(video)) else { return };
+        let start = if self.published { open.start } else { at };
+        let config = queue.restart_at(at, start);
+        if open.video.len() <= video {
+            open.video.resize(video + 1, None);
         }
-        let start = if first_picture { cut.at } else { open.start };
-        let Some(config) = self.video.restart_at(cut.at, start) else { return false };
-        open.start = start;
-        open.video = Some(config);
+        open.video[video] = config;
+        (open.start, open.next) = (start, start);
         open.discontinuity |= self.published;
-        if first_picture {
+        if !self.published {
             self.audio.begin(start);
-            open.audio = self.audio.started();
+            open.audio = self.audio.config();
         }
-        true
     }
 
-    fn audio_complete(&self, at: MediaTime, now: MediaTime) -> bool {
-        let needed = self.open.as_ref().is_some_and(|open| open.audio);
-        !needed || self.audio.covers(at) || !self.audio.flows(now) || now >= at + MAX_LAG
+    /// Gives out the open slice up to `end`; `last` says that the segment ends there.
+    fn give_out(&mut self, end: MediaTime, last: bool) {
+        let Some(open) = &mut self.open else { return };
+        let first = open.next == open.start;
+        if first {
+            let video = open.video.iter().enumerate();
+            self.outputs.push_back(Output::Opened(Opening {
+                sequence: self.sequence,
+                discontinuity: open.discontinuity,
+                start: open.start,
+                video: video.filter_map(|(id, config)| Some((VideoId::new(id)?, config.clone()?))).collect(),
+                audio: open.audio.clone(),
+            }));
+        }
+        let slice = video::Slice { start: open.next, end, last, fresh: first && open.discontinuity };
+        for (index, queue) in self.videos.iter_mut().enumerate() {
+            let config = open.video.get(index).and_then(Option::as_ref);
+            let (Some(config), Some(id)) = (config, VideoId::new(index)) else { continue };
+            let part = queue.take(config, slice, Rendition::Video(id), self.sequence);
+            self.outputs.push_back(Output::Part(part));
+        }
+        if open.audio.is_some() {
+            self.audio_steps.push_back(AudioStep::Part { sequence: self.sequence, end });
+        }
+        open.next = end;
+        self.published = true;
     }
 
-    fn close(&mut self, cut: Cut) -> Option<Segment> {
-        let open = self.open.take()?;
-        let video = open.video.as_ref().map(|config| self.video.take(config, open.start, cut.at));
-        let audio = if open.audio { self.audio.take(cut.at) } else { None };
-        // What the next segment holds: whatever has brought something by now.
-        let next_video =
-            self.video.open_at(cut.at).or_else(|| open.video.as_ref().and(self.video.last_config()));
-        let late_audio = !open.audio && self.audio.started();
-        if late_audio {
-            self.audio.begin(cut.at);
-        }
-        let audio_changed = self.audio.switch_config();
-        // A change of the pictures begins a segment of its own as a rule; where it did not, it is told all the same.
-        let video_changed = next_video != open.video;
-        let discontinuity = cut.discontinuity
-            || late_audio
-            || audio_changed
-            || video_changed
-            || std::mem::take(&mut self.break_next);
-        self.open =
-            Some(Open { start: cut.at, video: next_video, audio: open.audio || late_audio, discontinuity });
-        if video.is_none() && audio.is_none() {
-            return None;
+    /// Closes the open segment.
+    fn close(&mut self) {
+        let Some(open) = &self.open else { return };
+        if open.next == open.start {
+            return;
         }
         let sequence = self.sequence;
+        for (index, _) in open.video.iter().enumerate().filter(|(_, config)| config.is_some()) {
+            let Some(id) = VideoId::new(index) else { continue };
+            self.outputs.push_back(Output::Closed { sequence, rendition: Rendition::Video(id) });
+        }
+        if open.audio.is_some() {
+            self.audio_steps.push_back(AudioStep::Close { sequence });
+        }
         self.sequence = self.sequence.saturating_add(1);
-        self.published = true;
-        let Open { start, discontinuity, .. } = open;
-        Some(Segment { sequence, discontinuity, start, end: cut.at, video, audio })
+        self.target = TARGET;
     }
 
-    fn key_frame_request(&mut self, now: MediaTime) -> Option<KeyFrameRequest> {
-        if self.video.state != TrackState::Active || now < self.next_request {
-            return None;
+    /// Opens the next segment at `at`; it holds whatever has brought something by now.
+    fn open_at(&mut self, at: MediaTime, discontinuity: bool) {
+        let Some(before) = self.open.take() else { return };
+        let mut changed = discontinuity;
+        let mut video = Vec::with_capacity(self.videos.len());
+        for (index, queue) in self.videos.iter_mut().enumerate() {
+            let current = before.video.get(index).and_then(Option::as_ref);
+            let opening = queue.open(at, self.part);
+            changed |= opening.as_ref().is_some_and(|(config, breaks)| *breaks || Some(config) != current);
+            video.push(opening.map(|(config, _)| config).or_else(|| current.cloned()));
         }
-        let request = if self.video.needs_key() {
-            KeyFrameRequest::Missing
+        let audio = if before.audio.is_none() {
+            self.audio.begin(at);
+            self.audio.config()
+        } else if let Some(next) = self.audio.take_next_config() {
+            self.audio_steps.push_back(AudioStep::Switch(Arc::clone(&next)));
+            Some(next)
         } else {
-            let due = self.open.as_ref()?.start + TARGET;
-            let answered = |queued: &video::Queued| queued.unit.key && queued.unit.pts >= due.before(EARLY);
-            if now < due.before(REQUEST_LEAD) || self.video.units().any(answered) {
-                return None;
-            }
-            KeyFrameRequest::Due(due)
+            before.audio.clone()
         };
+        let discontinuity = changed || audio != before.audio || std::mem::take(&mut self.break_next);
+        self.open = Some(Open { start: at, next: at, video, audio, discontinuity });
+    }
+
+    /// Gives out the audio of slices that are decided.
+    fn audio_parts(&mut self, now: MediaTime) {
+        while let Some(step) = self.audio_steps.front() {
+            match step {
+                &AudioStep::Part { sequence, end } => {
+                    if !self.finishing && !self.audio.reached(end, now) {
+                        return;
+                    }
+                    let part = self.audio.take(end, sequence);
+                    self.outputs.extend(part.map(Output::Part));
+                }
+                &AudioStep::Close { sequence } => {
+                    self.outputs.push_back(Output::Closed { sequence, rendition: Rendition::Audio });
+                }
+                AudioStep::Switch(config) => self.audio.switch_to(Arc::clone(config)),
+            }
+            self.audio_steps.pop_front();
+        }
+    }
+
+    fn request_key_frames(&mut self, now: MediaTime) {
+        for (index, queue) in self.videos.iter_mut().enumerate() {
+            let Some(video) = VideoId::new(index) else { continue };
+            if queue.misses_key(now) {
+                let request = KeyFrameRequest::Missing;
+                self.outputs.push_back(Output::KeyFrame { video, request });
+            }
+        }
+        let Some(open) = &self.open else { return };
+        let due = open.start + self.target;
+        if now < self.next_request || now < due.before(REQUEST_LEAD) {
+            return;
+        }
+        let Some(leader) = self.videos.iter().find(|queue| queue.flows(now)) else { return };
+        if leader.needs_key() || leader.brings_key(due.before(EARLY)) {
+            return;
+        }
         self.next_request = now + REQUEST_RETRY;
-        Some(request)
+        // All at once, so that their key frames are of the same moment.
+        for (index, queue) in self.videos.iter_mut().enumerate() {
+            let Some(video) = VideoId::new(index) else { continue };
+            if queue.state == TrackState::Active {
+                queue.asked(now);
+                self.outputs.push_back(Output::KeyFrame { video, request: KeyFrameRequest::Due(due) });
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! HLS from real RTP to what players get: GStreamer publishes into taps, ffprobe judges what comes out.
 
+mod low_latency;
 mod source;
 mod supervision;
 mod trap;
@@ -69,7 +70,8 @@ async fn h264_and_opus_play_from_the_first_segment_to_the_end_tag() -> Result<()
     let requests = video.key_frame_requests.load(Ordering::Relaxed);
     assert!((9..=14).contains(&requests), "{requests} key frame requests for 10 segments");
     assert!(viewer.video.newest.independent && viewer.audio.newest.independent);
-    assert_eq!(viewer.video.newest.segments.len(), 8, "the window slides");
+    let listed = viewer.video.newest.segments.len();
+    assert!((8..=9).contains(&listed), "the window slides: {listed}");
 
     server.egress.end_peer(&peer);
     viewer.until(PATIENCE, |viewer| viewer.video.newest.ended && viewer.audio.newest.ended).await?;
@@ -277,7 +279,7 @@ async fn lost_sound_is_concealed() -> Result<()> {
     let mut viewer = Viewer::new(&server.egress, "p");
     viewer.until(PATIENCE, segments(0, 1)).await?;
     audio.lose(10);
-    viewer.until(PATIENCE, segments(0, 4)).await?;
+    viewer.until(PATIENCE, segments(0, 5)).await?;
     let (quiet, all) = viewer.quiet_moments()?;
     // The encoder's start is quiet; a tenth of what follows was lost.
     assert!(all > 700 && quiet < 15, "{quiet} of {all} moments of 10 ms are quiet");

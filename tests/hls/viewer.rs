@@ -30,6 +30,12 @@ pub(crate) struct Playlist {
     pub(crate) target: f64,
     pub(crate) independent: bool,
     pub(crate) ended: bool,
+    /// How long parts may be, in seconds.
+    part_target: f64,
+    /// Parts of all segments: name and length in seconds, in order.
+    pub(crate) parts: Vec<(String, f64)>,
+    /// The part that is said to come next.
+    pub(crate) hint: Option<String>,
     /// By media sequence number.
     pub(crate) segments: BTreeMap<u64, Listed>,
 }
@@ -59,7 +65,10 @@ impl Playlist {
                 }
                 "#EXT-X-PROGRAM-DATE-TIME" => date = value.to_owned(),
                 "#EXTINF" => seconds = Some(value.trim_end_matches(',').parse::<f64>()?),
-                "#EXTM3U" | "#EXT-X-VERSION" => {}
+                "#EXT-X-PART-INF" => playlist.part_target = attribute(value, "PART-TARGET").parse()?,
+                "#EXT-X-PART" => playlist.part(value)?,
+                "#EXT-X-PRELOAD-HINT" => playlist.hint = Some(attribute(value, "URI").to_owned()),
+                "#EXTM3U" | "#EXT-X-VERSION" | "#EXT-X-SERVER-CONTROL" | "#EXT-X-RENDITION-REPORT" => {}
                 _ if !line.starts_with('#') => {
                     discontinuities += u64::from(discontinuity);
                     let listed = Listed {
@@ -80,6 +89,19 @@ impl Playlist {
         }
         Ok(playlist)
     }
+
+    fn part(&mut self, value: &str) -> Result<()> {
+        let seconds: f64 = attribute(value, "DURATION").parse()?;
+        ensure!(seconds <= self.part_target, "a part is longer than the target: {value}");
+        self.parts.push((attribute(value, "URI").to_owned(), seconds));
+        Ok(())
+    }
+}
+
+/// The value of an attribute of a tag.
+fn attribute<'a>(tag: &'a str, name: &str) -> &'a str {
+    let pairs = tag.split(',').filter_map(|pair| pair.split_once('='));
+    pairs.filter(|(key, _)| *key == name).map(|(_, value)| value.trim_matches('"')).next().unwrap_or_default()
 }
 
 /// Everything that was ever listed for one rendition.
@@ -139,6 +161,9 @@ impl Viewer {
                 continue;
             };
             let playlist = Playlist::parse(std::str::from_utf8(&file.body)?).with_context(|| name.clone())?;
+            for (uri, _) in &playlist.parts {
+                ensure!(self.egress.file(uri).is_some(), "{uri} is listed but missing");
+            }
             for listed in playlist.segments.values() {
                 for uri in [&listed.uri, &listed.init] {
                     let file =

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{AUDIO_STALL, AudioSegment, AudioUnit, MAX_AUDIO_FRAMES, TrackState};
-use crate::media::fmp4::{AAC_FRAME_SAMPLES, AudioConfig};
+use super::delay::Delay;
+use super::{AUDIO_PATIENCE, AudioUnit, MAX_AUDIO_FRAMES, Part, Rendition, STALL, TrackState};
+use crate::media::fmp4::{AAC_FRAME_SAMPLES, AudioConfig, Sample};
 use crate::media::timeline::MediaTime;
 
 const FRAME: u64 = AAC_FRAME_SAMPLES as u64;
@@ -25,10 +26,13 @@ pub(super) struct AudioQueue {
     config: Option<Arc<AudioConfig>>,
     /// Takes over at the next boundary.
     next_config: Option<Arc<AudioConfig>>,
+    /// Takes over at a boundary that is decided, or did so already.
+    decided: Option<Arc<AudioConfig>>,
     /// The position of the first frame, in samples.
     first: u64,
     frames: VecDeque<Frame>,
     last_arrival: Option<MediaTime>,
+    delay: Delay,
 }
 
 impl Default for AudioQueue {
@@ -37,9 +41,11 @@ impl Default for AudioQueue {
             state: TrackState::Absent,
             config: None,
             next_config: None,
+            decided: None,
             first: 0,
             frames: VecDeque::new(),
             last_arrival: None,
+            delay: Delay::default(),
         }
     }
 }
@@ -52,7 +58,7 @@ impl AudioQueue {
 
     /// Whether something is to be expected from it.
     pub(super) fn flows(&self, now: MediaTime) -> bool {
-        self.state == TrackState::Active && self.last_arrival.is_some_and(|last| now < last + AUDIO_STALL)
+        self.state == TrackState::Active && self.last_arrival.is_some_and(|last| now < last + STALL)
     }
 
     fn rate(&self) -> u32 {
@@ -72,16 +78,20 @@ impl AudioQueue {
         self.config.as_ref().map(|config| MediaTime::from_ticks(self.end(), config.sample_rate()))
     }
 
-    /// Whether the frames reach as far as `at`.
-    pub(super) fn covers(&self, at: MediaTime) -> bool {
+    /// Whether the frames reach as far as `at`, or are not waited for any longer.
+    pub(super) fn reached(&self, at: MediaTime, now: MediaTime) -> bool {
         self.end() >= at.ticks(self.rate())
+            || !self.flows(now)
+            || now >= at + self.delay.usual() + AUDIO_PATIENCE
     }
 
     pub(super) fn push(&mut self, unit: &AudioUnit, now: MediaTime) {
         self.last_arrival = Some(now);
+        self.delay.note(unit.pts, now);
         let config = self.config.get_or_insert_with(|| unit.config.clone());
         if *config != unit.config {
-            self.next_config = Some(unit.config.clone());
+            let decided = self.decided.as_ref() == Some(&unit.config);
+            self.next_config = (!decided).then(|| unit.config.clone());
             return;
         }
         let position = unit.pts.ticks(config.sample_rate());
@@ -127,27 +137,48 @@ impl AudioQueue {
     }
 
     /// Takes the frames that begin before `at`, with silence for those that never came.
-    pub(super) fn take(&mut self, at: MediaTime) -> Option<AudioSegment> {
-        let config = self.config.clone()?;
-        let end = at.ticks(config.sample_rate());
+    pub(super) fn take(&mut self, at: MediaTime, sequence: u64) -> Option<Part> {
+        let rate = self.config.as_ref()?.sample_rate();
+        let end = at.ticks(rate);
         let count = end.saturating_sub(self.first).div_ceil(FRAME);
         self.append_silence(count.saturating_sub(self.frames.len() as u64));
         let count = usize::try_from(count).unwrap_or(usize::MAX).min(self.frames.len());
         let base = self.first;
-        let taken: Vec<Frame> = self.frames.drain(..count).collect();
-        self.first = self.first.saturating_add((taken.len() as u64).saturating_mul(FRAME));
-        let filler = taken.iter().all(|frame| frame.silent);
-        let frames: Vec<Bytes> = taken.into_iter().map(|frame| frame.data).collect();
-        (!frames.is_empty()).then_some(AudioSegment { config, base, frames, filler })
+        let filler = self.frames.iter().take(count).all(|frame| frame.silent);
+        let sample =
+            |Frame { data, .. }| Sample { data, duration: AAC_FRAME_SAMPLES, composition: 0, sync: true };
+        let samples: Vec<Sample> = self.frames.drain(..count).map(sample).collect();
+        self.first = self.first.saturating_add((samples.len() as u64).saturating_mul(FRAME));
+        let rendition = Rendition::Audio;
+        (!samples.is_empty()).then_some(Part {
+            sequence,
+            rendition,
+            rate,
+            base,
+            samples,
+            independent: true,
+            filler,
+        })
     }
 
-    /// Changes to a configuration that came since the last boundary; says whether it did.
-    pub(super) fn switch_config(&mut self) -> bool {
-        let (Some(next), Some(config)) = (self.next_config.take(), &self.config) else { return false };
+    /// The configuration of what comes next.
+    pub(super) fn config(&self) -> Option<Arc<AudioConfig>> {
+        self.config.clone()
+    }
+
+    /// A configuration that came since the last boundary and has to take over.
+    pub(super) fn take_next_config(&mut self) -> Option<Arc<AudioConfig>> {
+        let next = self.next_config.take()?;
+        self.decided = Some(Arc::clone(&next));
+        Some(next)
+    }
+
+    /// Changes to another configuration.
+    pub(super) fn switch_to(&mut self, next: Arc<AudioConfig>) {
+        let Some(config) = &self.config else { return };
         let moment = MediaTime::from_ticks(self.end(), config.sample_rate());
         self.frames.clear();
         self.first = moment.ticks(next.sample_rate());
         self.config = Some(next);
-        true
     }
 }

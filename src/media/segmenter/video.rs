@@ -1,21 +1,46 @@
-//! The video that waits to be cut: pictures in decode order, starting with one that can be decoded.
+//! The video that waits to be cut: pictures of one rendition in decode order, starting with one that can be decoded.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{MAX_VIDEO_BYTES, REPAIR_PATIENCE, Sample, TrackState, VIDEO_STALL, VideoSegment, VideoUnit};
-use crate::media::fmp4::{VIDEO_TIMESCALE, VideoConfig};
+use super::delay::Delay;
+use super::{
+    MAX_PICTURES, MAX_VIDEO_BYTES, Part, REPAIR_PATIENCE, REQUEST_RETRY, Rendition, STALL, TrackState,
+    VIDEO_PATIENCE, VideoUnit,
+};
+use crate::media::fmp4::{Sample, VIDEO_TIMESCALE, VideoConfig};
 use crate::media::timeline::MediaTime;
 
 /// How long a picture is assumed to last when none follows it.
 const LAST_FRAME: Duration = Duration::from_millis(33);
+/// Key frames of one moment that are so much apart in different renditions begin the same segment.
+const ALIGNMENT: Duration = Duration::from_millis(20);
+/// A picture whose time is so much before what was given out keeps it: it was guessed to be late, or is a B-frame.
+const KEEPS_TIME: Duration = Duration::from_millis(250);
+/// A picture whose time is further back than this has a wrong one.
+const MAX_LATE: Duration = Duration::from_secs(8);
+/// What a gap is filled with is at most so large, in bytes; above it is a key frame alone.
+const MAX_REPEATED_BYTES: usize = 256 * 1024;
+/// What a gap is filled with has at most so many pictures.
+const MAX_REPEATED: usize = 64;
+/// The most fillers in a row that repeat more than a key frame.
+const MAX_REPEATS: usize = 5;
 
 #[derive(Debug)]
-pub(super) struct Queued {
-    pub(super) unit: VideoUnit,
+struct Queued {
+    unit: VideoUnit,
+    /// Where it is cut: at its time, or where everything before was given out when it came.
+    at: MediaTime,
     /// It comes from another source than the picture before it.
-    pub(super) breaks: bool,
+    breaks: bool,
+}
+
+impl Queued {
+    /// Whether it belongs behind a segment that ends at `end`.
+    fn begins_next(&self, end: MediaTime) -> bool {
+        self.at >= end || self.unit.key && self.at + ALIGNMENT >= end
+    }
 }
 
 /// What keeps pictures from being taken.
@@ -29,6 +54,58 @@ enum Gate {
     Damaged { from: MediaTime },
 }
 
+/// A picture with which a segment may or has to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Boundary {
+    pub(super) at: MediaTime,
+    pub(super) discontinuity: bool,
+}
+
+/// What is cut out of the queue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slice {
+    pub(super) start: MediaTime,
+    pub(super) end: MediaTime,
+    /// The segment ends with it.
+    pub(super) last: bool,
+    /// A discontinuity precedes it: decoders start anew.
+    pub(super) fresh: bool,
+}
+
+/// The pictures since the last key frame that were given out. Shown once more in no time at all, they fill a gap with
+/// what was shown last and leave the decoder as it was, so that the next picture finds what it refers to.
+#[derive(Debug, Default)]
+struct Group {
+    units: Vec<VideoUnit>,
+    bytes: usize,
+    /// How often it was repeated since it grew.
+    repeats: usize,
+    /// There were too many pictures to remember; only the key frame is there.
+    incomplete: bool,
+}
+
+impl Group {
+    fn add(&mut self, unit: &VideoUnit) {
+        if unit.key {
+            *self = Self::default();
+        }
+        self.repeats = 0;
+        self.bytes = self.bytes.saturating_add(unit.data.len());
+        let fits = self.units.len() < MAX_REPEATED && self.bytes <= MAX_REPEATED_BYTES;
+        if !unit.key && (self.incomplete || !fits) {
+            self.shorten();
+        } else {
+            self.units.push(unit.clone());
+        }
+    }
+
+    /// Keeps the key frame alone.
+    fn shorten(&mut self) {
+        self.units.truncate(1);
+        self.incomplete = true;
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct VideoQueue {
     pub(super) state: TrackState,
@@ -39,8 +116,14 @@ pub(super) struct VideoQueue {
     torn: Option<(MediaTime, MediaTime)>,
     break_next: bool,
     last_arrival: Option<MediaTime>,
-    /// The newest key frame that was cut: what a gap is filled with.
-    last_key: Option<VideoUnit>,
+    delay: Delay,
+    /// The newest time that came, and the last two steps to it.
+    seen: Option<MediaTime>,
+    steps: [Duration; 2],
+    group: Group,
+    /// Up to here something else was shown instead of pictures.
+    filled: MediaTime,
+    next_request: MediaTime,
 }
 
 impl Default for VideoQueue {
@@ -53,7 +136,12 @@ impl Default for VideoQueue {
             torn: None,
             break_next: false,
             last_arrival: None,
-            last_key: None,
+            delay: Delay::default(),
+            seen: None,
+            steps: [Duration::ZERO; 2],
+            group: Group::default(),
+            filled: MediaTime::default(),
+            next_request: MediaTime::default(),
         }
     }
 }
@@ -68,7 +156,7 @@ impl VideoQueue {
 
     pub(super) fn restarted(&mut self) {
         self.gate = Gate::Key;
-        self.break_next = self.last_key.is_some() || !self.units.is_empty();
+        self.break_next = !self.group.units.is_empty() || !self.units.is_empty();
     }
 
     pub(super) fn damaged(&mut self, from: MediaTime, through: MediaTime) {
@@ -87,29 +175,73 @@ impl VideoQueue {
         self.gate != Gate::Open
     }
 
-    /// Whether something is to be expected from it.
-    pub(super) fn flows(&self, now: MediaTime) -> bool {
-        self.state == TrackState::Active && self.last_arrival.is_some_and(|last| now < last + VIDEO_STALL)
+    /// Whether a key frame has to be asked for because nothing else helps; it then counts as asked for.
+    pub(super) fn misses_key(&mut self, now: MediaTime) -> bool {
+        let misses = self.state == TrackState::Active && self.needs_key() && now >= self.next_request;
+        if misses {
+            self.asked(now);
+        }
+        misses
     }
 
-    pub(super) fn units(&self) -> impl Iterator<Item = &Queued> {
-        self.units.iter()
+    /// Notes that a key frame was asked for.
+    pub(super) fn asked(&mut self, now: MediaTime) {
+        self.next_request = now + REQUEST_RETRY;
+    }
+
+    /// Whether something is to be expected from it.
+    pub(super) fn flows(&self, now: MediaTime) -> bool {
+        self.state == TrackState::Active && self.last_arrival.is_some_and(|last| now < last + STALL)
+    }
+
+    /// Whether all pictures before `at` are there, as far as one can guess, or are not waited for any longer.
+    pub(super) fn reached(&self, at: MediaTime, now: MediaTime) -> bool {
+        let [before, last] = self.steps;
+        self.seen.is_some_and(|seen| seen + before.min(last) >= at)
+            || now >= at + self.delay.usual() + VIDEO_PATIENCE
     }
 
     /// The first picture, which is a key frame as long as no segment was opened.
     pub(super) fn front_key(&self) -> Option<(MediaTime, Arc<VideoConfig>)> {
         let unit = &self.units.front()?.unit;
-        unit.key.then(|| (unit.pts, unit.config.clone()))
+        unit.key.then(|| (unit.pts, Arc::clone(&unit.config)))
     }
 
     /// When the last picture ends, as far as one can say.
     pub(super) fn end(&self) -> Option<MediaTime> {
-        self.units.back().map(|queued| queued.unit.pts + LAST_FRAME)
+        self.units.iter().map(|queued| queued.at + LAST_FRAME).max()
     }
 
-    /// Takes a picture; `start` is where the open segment begins.
-    pub(super) fn push(&mut self, mut unit: VideoUnit, start: Option<MediaTime>, now: MediaTime) {
+    /// The first picture before `end` with which the next segment has to begin: it changes `config`, comes from
+    /// another source, or is a key frame from `due` on.
+    pub(super) fn boundary(
+        &self,
+        config: Option<&Arc<VideoConfig>>,
+        due: Option<MediaTime>,
+        end: MediaTime,
+    ) -> Option<Boundary> {
+        let open = self.units.iter().take_while(|queued| queued.at < end);
+        open.filter(|queued| queued.unit.key).find_map(|Queued { unit, at, breaks }| {
+            let discontinuity = *breaks || config != Some(&unit.config);
+            let ends = discontinuity || due.is_some_and(|due| *at >= due);
+            ends.then_some(Boundary { at: *at, discontinuity })
+        })
+    }
+
+    /// Whether a slice that ends at `at`, together with its segment, would hold a picture.
+    pub(super) fn brings_before(&self, at: MediaTime) -> bool {
+        self.units.front().is_some_and(|queued| !queued.begins_next(at))
+    }
+
+    /// Whether a key frame at or after `due` waits already.
+    pub(super) fn brings_key(&self, due: MediaTime) -> bool {
+        self.units.iter().any(|queued| queued.unit.key && queued.at >= due)
+    }
+
+    /// Takes a picture; everything before `given_out` is with the players.
+    pub(super) fn push(&mut self, mut unit: VideoUnit, given_out: Option<MediaTime>, now: MediaTime) {
         self.last_arrival = Some(now);
+        self.note_time(unit.pts, now);
         let torn = self.torn.is_some_and(|(from, through)| (from..=through).contains(&unit.pts));
         let passes = match self.gate {
             _ if unit.key => !torn,
@@ -121,24 +253,20 @@ impl VideoQueue {
             return;
         }
         if unit.key
-            && let Some(last) = self.units.iter().map(|queued| queued.unit.pts).max()
+            && let Some(last) = self.units.iter().map(|queued| queued.at).max()
             && unit.pts <= last
         {
             // A key frame is shown after all that came before it: a time that goes back is wrong.
             unit.pts = last + Duration::from_millis(1);
         }
-        match start {
+        match given_out {
             None if unit.key => self.clear(), // nothing is open: begin as late as possible
-            Some(start) if unit.pts < start => {
-                if !unit.key {
-                    self.gate = Gate::Key; // too late, and what follows refers to it
-                    return;
-                }
-                unit.pts = start;
-            }
+            Some(given_out) if unit.pts < given_out && !self.catch_up(&mut unit, given_out) => return,
             _ => {}
         }
-        if self.bytes.saturating_add(unit.data.len()) > MAX_VIDEO_BYTES {
+        let full =
+            self.units.len() >= MAX_PICTURES || self.bytes.saturating_add(unit.data.len()) > MAX_VIDEO_BYTES;
+        if full {
             self.gate = Gate::Key;
             return;
         }
@@ -148,7 +276,34 @@ impl VideoQueue {
         }
         self.bytes = self.bytes.saturating_add(unit.data.len());
         let breaks = unit.key && std::mem::take(&mut self.break_next);
-        self.units.push_back(Queued { unit, breaks });
+        let at = given_out.map_or(unit.pts, |given_out| unit.pts.max(given_out));
+        self.units.push_back(Queued { unit, at, breaks });
+    }
+
+    fn note_time(&mut self, pts: MediaTime, now: MediaTime) {
+        self.delay.note(pts, now);
+        match self.seen {
+            Some(seen) if pts > seen => {
+                self.steps = [self.steps[1], pts.since(seen)];
+                self.seen = Some(pts);
+            }
+            Some(_) => {}
+            None => self.seen = Some(pts),
+        }
+    }
+
+    /// Gives a picture that comes after its time a place behind what was shown instead of it. Says whether it has one.
+    fn catch_up(&mut self, unit: &mut VideoUnit, given_out: MediaTime) -> bool {
+        if !unit.key && unit.pts + MAX_LATE < given_out {
+            self.gate = Gate::Key; // what follows refers to it
+            return false;
+        }
+        unit.pts = unit.pts.max(given_out.before(KEEPS_TIME));
+        if unit.pts < self.filled {
+            unit.pts = self.filled;
+            self.filled = self.filled + Duration::from_millis(1);
+        }
+        true
     }
 
     fn clear(&mut self) {
@@ -162,96 +317,122 @@ impl VideoQueue {
         Some(queued.unit)
     }
 
-    /// Drops what is before the key frame at `at` and moves that to `start`; answers its configuration.
-    pub(super) fn restart_at(&mut self, at: MediaTime, start: MediaTime) -> Option<Arc<VideoConfig>> {
-        while self.units.front().is_some_and(|queued| !queued.unit.key || queued.unit.pts != at) {
-            self.pop();
-        }
-        let first = self.units.front_mut()?;
-        first.unit.pts = start;
-        first.breaks = false;
-        Some(first.unit.config.clone())
-    }
-
-    /// Makes the queue fit a segment that begins at `start`: pictures that nothing precedes are dropped. Answers the
-    /// configuration that the segment begins with, if its first picture is there.
-    pub(super) fn open_at(&mut self, start: MediaTime) -> Option<Arc<VideoConfig>> {
-        if let Some(first) = self.units.front_mut().filter(|first| first.unit.pts <= start) {
-            first.breaks = false;
-            return Some(first.unit.config.clone());
-        }
-        self.last_key.as_ref()?;
+    /// Drops pictures that refer to something which the decoder has lost.
+    fn drop_to_key(&mut self) {
         while self.units.front().is_some_and(|queued| !queued.unit.key) {
             self.pop();
         }
-        if self.units.is_empty() {
-            self.gate = Gate::Key;
+    }
+
+    /// Drops what is before the key frame at `at` and moves that to `start`; answers its configuration.
+    pub(super) fn restart_at(&mut self, at: MediaTime, start: MediaTime) -> Option<Arc<VideoConfig>> {
+        while self.units.front().is_some_and(|queued| !queued.unit.key || queued.at != at) {
+            self.pop();
         }
-        None
+        let first = self.units.front_mut()?;
+        (first.unit.pts, first.at) = (start, start);
+        first.breaks = false;
+        Some(Arc::clone(&first.unit.config))
     }
 
-    /// The configuration of the key frame that a gap would be filled with.
-    pub(super) fn last_config(&self) -> Option<Arc<VideoConfig>> {
-        self.last_key.as_ref().map(|key| key.config.clone())
+    /// If a segment that begins at `start` begins with a key frame: its configuration, and whether it comes from
+    /// another source than what was there before.
+    pub(super) fn open(&mut self, start: MediaTime, part: Duration) -> Option<(Arc<VideoConfig>, bool)> {
+        let first = self.units.front_mut().filter(|first| first.unit.key && first.at < start + part)?;
+        Some((Arc::clone(&first.unit.config), std::mem::take(&mut first.breaks)))
     }
 
-    /// Takes the pictures from `start` up to `at`. If the first one is missing, the last key frame stands in for it.
+    /// Takes the pictures of a slice, which stay decodable whatever is missing.
     pub(super) fn take(
         &mut self,
         config: &Arc<VideoConfig>,
-        start: MediaTime,
-        at: MediaTime,
-    ) -> VideoSegment {
+        slice: Slice,
+        rendition: Rendition,
+        sequence: u64,
+    ) -> Part {
         let mut units = Vec::new();
-        while self.units.front().is_some_and(|queued| queued.unit.pts < at) {
-            let Some(unit) = self.pop() else { break };
-            if unit.key {
-                self.last_key = Some(unit.clone());
+        while let Some(queued) = self.units.front() {
+            let beyond = if slice.last { queued.begins_next(slice.end) } else { queued.at >= slice.end };
+            if beyond {
+                break;
             }
-            units.push(unit);
+            units.extend(self.pop());
         }
-        let mut filler = false;
-        if units.first().is_none_or(|first| first.pts > start) {
-            filler = units.is_empty();
-            let stand_in = self.last_key.clone().filter(|key| key.config == *config);
-            let first_key = units.iter().position(|unit| unit.key).unwrap_or(units.len());
-            units.drain(..first_key);
-            if let Some(key) = stand_in {
-                units.insert(0, VideoUnit { pts: start, ..key });
+        let filler = units.is_empty();
+        let decodable = units.first().is_some_and(|first| first.key) || !slice.fresh;
+        let mut repeated = Vec::new();
+        if filler || !decodable {
+            let kept_state = self.keeps_state();
+            repeated = self.repeat(config, slice.start);
+            if !kept_state {
+                let first_key = units.iter().position(|unit| unit.key).unwrap_or(units.len());
+                units.drain(..first_key);
             }
         }
-        let independent = units.first().is_some_and(|first| first.key);
-        VideoSegment {
-            config: config.clone(),
-            base: start.ticks(VIDEO_TIMESCALE),
-            samples: samples(&units, start, at),
+        if filler {
+            self.filled = slice.end;
+        }
+        units.iter().for_each(|unit| self.group.add(unit));
+        let independent = repeated.first().or(units.first()).is_some_and(|first| first.key);
+        Part {
+            sequence,
+            rendition,
+            rate: VIDEO_TIMESCALE,
+            base: slice.start.ticks(VIDEO_TIMESCALE),
+            samples: samples(&repeated, &units, slice.start, slice.end),
             independent,
             filler,
         }
     }
+
+    /// Whether what was shown last can be shown again, with all that the decoder remembers of it.
+    fn keeps_state(&self) -> bool {
+        self.state == TrackState::Active && !self.group.incomplete && self.group.repeats < MAX_REPEATS
+    }
+
+    /// What stands in for pictures that are missing from `from` on.
+    fn repeat(&mut self, config: &Arc<VideoConfig>, from: MediaTime) -> Vec<VideoUnit> {
+        if !self.keeps_state() {
+            self.group.shorten();
+            self.drop_to_key();
+            if self.gate == Gate::Open && self.units.is_empty() {
+                self.gate = Gate::Damaged { from };
+            }
+        }
+        self.group.repeats += 1;
+        self.group.units.iter().filter(|unit| unit.config == *config).cloned().collect()
+    }
 }
 
-/// Gives every picture its place between `start` and `end`, without a hole. Decoding follows the order of the
-/// pictures' times, which differs from their own order only if there are B-frames.
-fn samples(units: &[VideoUnit], start: MediaTime, end: MediaTime) -> Vec<Sample> {
+/// Gives every picture its place between `start` and `end`, without a hole: first the `repeated` ones, all of which are
+/// over at once. Decoding follows the order of the pictures' times, which differs from their own order only if there
+/// are B-frames; when a picture is shown is told exactly, beside that.
+fn samples(repeated: &[VideoUnit], units: &[VideoUnit], start: MediaTime, end: MediaTime) -> Vec<Sample> {
     let start = start.ticks(VIDEO_TIMESCALE);
     let end = end.ticks(VIDEO_TIMESCALE);
-    let shown: Vec<u64> = units
-        .iter()
-        .map(|unit| unit.pts.ticks(VIDEO_TIMESCALE).clamp(start, end.saturating_sub(1)))
-        .collect();
+    let at_once = (start..).take(repeated.len());
+    let shown: Vec<u64> = at_once.chain(units.iter().map(|unit| unit.pts.ticks(VIDEO_TIMESCALE))).collect();
     let mut decoded = shown.clone();
-    decoded.sort_unstable();
+    if let Some(rest) = decoded.get_mut(repeated.len()..) {
+        rest.sort_unstable();
+    }
+    let count = decoded.len() as u64;
+    let mut least = start;
+    for (behind, time) in (1..=count).rev().zip(&mut decoded) {
+        *time = (*time).max(least).min(end.saturating_sub(behind)).max(start);
+        least = time.saturating_add(1);
+    }
     if let Some(first) = decoded.first_mut() {
         *first = start;
     }
     let next = decoded.iter().skip(1).copied().chain([end]);
-    let timed = units.iter().zip(&shown).zip(decoded.iter().zip(next));
+    let timed = repeated.iter().chain(units).zip(&shown).zip(decoded.iter().zip(next));
     timed
         .map(|((unit, shown), (decoded, next))| Sample {
             data: unit.data.clone(),
             duration: u32::try_from(next.saturating_sub(*decoded)).unwrap_or(u32::MAX),
-            composition: i32::try_from(shown.cast_signed() - decoded.cast_signed()).unwrap_or(0),
+            composition: i32::try_from(shown.cast_signed().saturating_sub(decoded.cast_signed()))
+                .unwrap_or(0),
             sync: unit.key,
         })
         .collect()

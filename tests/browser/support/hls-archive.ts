@@ -120,7 +120,8 @@ export class HlsArchive {
     const rendition = this.renditions.get(url) ?? { url, playlists: [], runs: [] };
     this.renditions.set(url, rendition);
     rendition.playlists.push(media);
-    for (const segment of media.segments) {
+    // What behind the last segment's parts is not complete has no name yet.
+    for (const segment of media.segments.filter((segment) => segment.uri !== '')) {
       if (segment.duration > media.targetDuration + ROUNDING_S) {
         this.complaints.push(`${segment.uri}: EXTINF ${segment.duration} over TARGETDURATION ${media.targetDuration}`);
       }

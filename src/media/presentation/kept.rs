@@ -1,0 +1,100 @@
+//! One segment as it is remembered, in all of its renditions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::media::fmp4::{AudioConfig, VideoConfig};
+use crate::media::playlist::{ListedPart, ListedSegment};
+use crate::media::segmenter::Rendition;
+
+/// What a decoder of a rendition needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Format {
+    Video(Arc<VideoConfig>),
+    Audio(Arc<AudioConfig>),
+}
+
+/// A segment.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) sequence: u64,
+    pub(super) discontinuity: bool,
+    /// Discontinuities up to and with this segment's.
+    pub(super) discontinuities: u64,
+    pub(super) tracks: BTreeMap<Rendition, Track>,
+}
+
+impl Kept {
+    pub(super) fn duration(&self) -> Duration {
+        self.tracks.values().map(|track| track.duration).max().unwrap_or_default()
+    }
+}
+
+/// One rendition's share of a segment.
+#[derive(Debug)]
+pub(super) struct Track {
+    pub(super) init_uri: String,
+    pub(super) format: Format,
+    /// When its first sample was recorded; nothing was, as long as it is empty.
+    pub(super) recorded: Option<SystemTime>,
+    pub(super) duration: Duration,
+    pub(super) bytes: usize,
+    pub(super) samples: usize,
+    /// Whether decoding can start at its beginning.
+    pub(super) independent: bool,
+    /// Whether it holds nothing but what was shown before, or silence.
+    pub(super) filler: bool,
+    /// Where it is, once it is complete.
+    pub(super) uri: Option<String>,
+    /// How many parts it has, whether they are still fetchable or not.
+    pub(super) count: u64,
+    pub(super) parts: Vec<(ListedPart, Bytes)>,
+}
+
+impl Track {
+    pub(super) fn new(init_uri: String, format: Format) -> Self {
+        Self {
+            init_uri,
+            format,
+            recorded: None,
+            duration: Duration::ZERO,
+            bytes: 0,
+            samples: 0,
+            independent: false,
+            filler: true,
+            uri: None,
+            count: 0,
+            parts: Vec::new(),
+        }
+    }
+
+    /// The bytes of all parts in one piece, which the parts then are pieces of: nothing is kept twice.
+    pub(super) fn join(&mut self) -> Bytes {
+        let mut whole = BytesMut::with_capacity(self.bytes);
+        self.parts.iter().for_each(|(_, body)| whole.extend_from_slice(body));
+        let whole = whole.freeze();
+        let mut begins = 0;
+        for (_, body) in &mut self.parts {
+            let ends = begins + body.len();
+            *body = whole.slice(begins..ends);
+            begins = ends;
+        }
+        whole
+    }
+
+    pub(super) fn listed(&self, discontinuity: bool, with_parts: bool) -> ListedSegment {
+        let parts = self.parts.iter().filter(|_| with_parts).map(|(listed, _)| listed.clone());
+        ListedSegment {
+            uri: self.uri.clone(),
+            init_uri: self.init_uri.clone(),
+            duration: self.duration,
+            program_date_time: self.recorded.unwrap_or(SystemTime::UNIX_EPOCH),
+            discontinuity,
+            independent: self.independent,
+            parts: parts.collect(),
+        }
+    }
+}

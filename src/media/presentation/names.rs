@@ -1,0 +1,110 @@
+//! What a peer's files are called.
+//!
+//! The names of the only, or the best, video rendition hold no number; the further ones' do. Each name tells its peer
+//! without a doubt except for playlists, which peers whose ids end alike could dispute.
+
+use crate::media::segmenter::{MAX_VIDEOS, Rendition, VideoId};
+
+/// The names of one peer's files.
+#[derive(Debug)]
+pub(super) struct Names {
+    peer: String,
+}
+
+impl Names {
+    pub(super) fn new(peer: String) -> Self {
+        Self { peer }
+    }
+
+    pub(super) fn master(&self) -> String {
+        format!("{}.m3u8", self.peer)
+    }
+
+    pub(super) fn playlist(&self, rendition: Rendition) -> String {
+        match rendition {
+            Rendition::Video(VideoId::BEST) => format!("{}-video.m3u8", self.peer),
+            Rendition::Video(id) => format!("{}-video-{}.m3u8", self.peer, id.index()),
+            Rendition::Audio => format!("{}-audio.m3u8", self.peer),
+        }
+    }
+
+    /// An init segment is named after the first segment that needs it, so that a name never stands for two things.
+    pub(super) fn init(&self, rendition: Rendition, sequence: u64) -> String {
+        format!("{}_{}_init_{sequence}.mp4", prefix(rendition), self.peer)
+    }
+
+    pub(super) fn segment(&self, rendition: Rendition, sequence: u64) -> String {
+        format!("{}_{}_{sequence:03}.m4s", prefix(rendition), self.peer)
+    }
+
+    /// Parts are counted through all segments, so that the next one's name is known before it is known which segment it
+    /// belongs to.
+    pub(super) fn part(&self, rendition: Rendition, number: u64) -> String {
+        format!("{}_{}_p{number}.m4s", prefix(rendition), self.peer)
+    }
+}
+
+fn prefix(rendition: Rendition) -> String {
+    match rendition {
+        Rendition::Video(VideoId::BEST) => "video".to_owned(),
+        Rendition::Video(id) => format!("video{}", id.index()),
+        Rendition::Audio => "audio".to_owned(),
+    }
+}
+
+/// The peers that a file of this name may belong to: ids may hold the very marks that names are made of.
+pub fn owners(name: &str) -> impl Iterator<Item = &str> {
+    let playlist = name.strip_suffix(".m3u8");
+    let rendition =
+        playlist.and_then(|stem| stem.strip_suffix("-video").or_else(|| stem.strip_suffix("-audio")));
+    let further = playlist.and_then(|stem| stem.rsplit_once("-video-")).filter(|(_, id)| is_further(id));
+    let media = name.split_once('_').filter(|(kind, _)| match *kind {
+        "video" | "audio" => true,
+        kind => kind.strip_prefix("video").is_some_and(is_further),
+    });
+    let numbered =
+        |suffix| media.and_then(|(_, rest)| rest.strip_suffix(suffix)).and_then(|stem| stem.rsplit_once('_'));
+    let segment = numbered(".m4s").map(|(peer, _)| peer);
+    let init = numbered(".mp4").and_then(|(peer, _)| peer.strip_suffix("_init"));
+    [playlist, rendition, further.map(|(peer, _)| peer), segment, init].into_iter().flatten()
+}
+
+/// Whether this is the number of a video rendition below the best one.
+fn is_further(id: &str) -> bool {
+    (1..MAX_VIDEOS).any(|further| further.to_string() == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_tells_its_peer_whatever_that_is_called() {
+        for peer in ["a", "a-video", "a_001", "video_b_init", "c_p1", "d-video-1"] {
+            let names = Names::new(peer.to_owned());
+            for rendition in [
+                Rendition::Video(VideoId::BEST),
+                Rendition::Video(VideoId::new(2).unwrap()),
+                Rendition::Audio,
+            ] {
+                for name in [
+                    names.master(),
+                    names.playlist(rendition),
+                    names.init(rendition, 0),
+                    names.segment(rendition, 7),
+                    names.part(rendition, 1234),
+                ] {
+                    assert!(owners(&name).any(|owner| owner == peer), "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nonsense_belongs_to_nobody() {
+        for name in ["", "a.ts", "video_a.m4s", "video0_a_001.m4s", "video9_a_001.m4s", "video+1_a_001.m4s"] {
+            assert_eq!(owners(name).count(), 0, "{name}");
+        }
+        assert_eq!(owners("a-video-9.m3u8").collect::<Vec<_>>(), ["a-video-9"]);
+    }
+}
