@@ -14,6 +14,7 @@ export default defineConfig({
   reporter: [['list']],
   projects: [
     { name: 'browser', testDir: 'specs', testIgnore: 'screenshots.spec.ts' },
+    { name: 'latency', testDir: 'latency', timeout: 0 },
     { name: 'networks', testDir: 'networks', timeout: 300_000 },
     { name: 'screenshots', testDir: 'specs', testMatch: 'screenshots.spec.ts' },
   ],

@@ -37,24 +37,18 @@ export function clockTrack(width: number, height: number): MediaStreamTrack {
   return track;
 }
 
-/** A tone, for the audio beside it. */
-export function toneTrack(): MediaStreamTrack {
-  const context = new AudioContext();
-  const oscillator = context.createOscillator();
-  const destination = context.createMediaStreamDestination();
-  oscillator.connect(destination);
-  oscillator.start();
-  const [track] = destination.stream.getAudioTracks();
-  if (!track) {
-    throw new Error('the oscillator gave no track');
-  }
-  return track;
+/** One picture as it was seen. */
+export interface SeenFrame {
+  /** When it was shown, in milliseconds since 1970. */
+  at: number;
+  /** Milliseconds from drawn to shown. */
+  latency: number;
 }
 
 /** Reads the clock in every frame that a video element shows. */
 export class ClockReader {
-  /** Milliseconds from drawn to shown, for each frame that could be read. */
-  readonly latencies: number[] = [];
+  /** Each frame that could be read. */
+  readonly frames: SeenFrame[] = [];
   readonly #video: HTMLVideoElement;
   readonly #context: CanvasRenderingContext2D;
 
@@ -75,7 +69,8 @@ export class ClockReader {
     this.#video.requestVideoFrameCallback(() => {
       const drawn = this.#read();
       if (drawn !== undefined) {
-        this.latencies.push((Date.now() - drawn + WRAP) % WRAP);
+        const at = Date.now();
+        this.frames.push({ at, latency: (at - drawn + WRAP) % WRAP });
       }
       this.#watch();
     });

@@ -1,61 +1,40 @@
 /**
- * One HLS viewer: stock hls.js with its defaults, and a record of everything that went wrong.
+ * One HLS viewer: stock hls.js, with its defaults unless told otherwise, and a record of everything that went wrong.
  */
-import Hls from 'hls.js';
+import Hls, { type HlsConfig } from 'hls.js';
+import { keepAtLiveEdge } from '../../../web-demo/src/media/live-edge';
+import { Playback, type Played } from './playback';
 
 /** What happened so far. */
-export interface HlsReport {
-  currentTime: number;
-  /** Where playback began. */
-  startedAt: number | undefined;
-  paused: boolean;
+export interface HlsReport extends Played {
   /** hls.js errors, fatal or not, as `details`, in order. */
   errors: string[];
   fatal: string[];
-  /** Where the element stopped although it had more to play, and what it had: `3.2 of 0-3.2,3.5-6`. */
-  holes: string[];
-  /** Every picture size seen, such as `640x360`, in order, without repeats in a row. */
-  sizes: string[];
-  framesDecoded: number;
-  audioDecodedBytes: number;
   /** The variants of the master playlist. */
   levels: { width: number; height: number; codecs: string; bitrate: number; frameRate: number }[];
+  /** How far behind the playlist's end it plays, and how far it means to be, in seconds. */
   latency: number;
+  targetLatency: number | undefined;
 }
 
-/** With less than this in front of it the element waits for more, in seconds. */
-const DRY_S = 0.3;
-
 export class HlsViewer {
-  readonly #hls = new Hls();
-  readonly #video = document.createElement('video');
+  readonly #hls: Hls;
+  readonly #playback: Playback;
   readonly #errors: string[] = [];
   readonly #fatal: string[] = [];
-  readonly #sizes: string[] = [];
-  #startedAt: number | undefined;
-  readonly #holes: string[] = [];
 
-  constructor(url: string) {
-    this.#video.autoplay = true;
-    document.body.append(this.#video);
-    this.#video.addEventListener('playing', () => {
-      this.#startedAt ??= this.#video.currentTime;
-    });
-    this.#video.addEventListener('waiting', () => {
-      // Running dry is a matter of how fast this machine is; stopping in front of more media is a fault of the media.
-      const ranges = this.#ranges();
-      if (this.#startedAt !== undefined && ranges.some(([from]) => from > this.#video.currentTime)) {
-        this.#holes.push(`${this.#video.currentTime} of ${ranges.map((range) => range.join('-'))}`);
-      }
-    });
-    this.#video.addEventListener('resize', () => {
-      const size = `${this.#video.videoWidth}x${this.#video.videoHeight}`;
-      if (this.#sizes.at(-1) !== size) {
-        this.#sizes.push(size);
-      }
-    });
+  /** `likeDemo` plays as the demo page does. */
+  constructor(url: string, config: Partial<HlsConfig> = {}, likeDemo = false) {
+    const video = document.createElement('video');
+    video.autoplay = true;
+    document.body.append(video);
+    this.#playback = new Playback(video);
+    this.#hls = new Hls(config);
+    if (likeDemo) {
+      keepAtLiveEdge(video, this.#hls);
+    }
     this.#hls.on(Hls.Events.ERROR, (_event, data) => {
-      if (data.details === Hls.ErrorDetails.BUFFER_STALLED_ERROR && this.#isDry()) {
+      if (data.details === Hls.ErrorDetails.BUFFER_STALLED_ERROR && this.#playback.isDry()) {
         return;
       }
       const text =
@@ -66,21 +45,14 @@ export class HlsViewer {
       }
     });
     this.#hls.loadSource(url);
-    this.#hls.attachMedia(this.#video);
+    this.#hls.attachMedia(video);
   }
 
   report(): HlsReport {
-    const counted = this.#video as HTMLVideoElement & { webkitAudioDecodedByteCount?: number };
     return {
-      currentTime: this.#video.currentTime,
-      startedAt: this.#startedAt,
-      paused: this.#video.paused,
+      ...this.#playback.report(),
       errors: this.#errors,
       fatal: this.#fatal,
-      holes: this.#holes,
-      sizes: this.#sizes,
-      framesDecoded: this.#video.getVideoPlaybackQuality().totalVideoFrames,
-      audioDecodedBytes: counted.webkitAudioDecodedByteCount ?? 0,
       levels: this.#hls.levels.map((level) => ({
         width: level.width,
         height: level.height,
@@ -89,15 +61,7 @@ export class HlsViewer {
         frameRate: level.frameRate,
       })),
       latency: this.#hls.latency,
+      targetLatency: this.#hls.targetLatency ?? undefined,
     };
-  }
-  #ranges(): [number, number][] {
-    const { buffered } = this.#video;
-    return Array.from({ length: buffered.length }, (_, index) => [buffered.start(index), buffered.end(index)]);
-  }
-
-  /** Whether nothing is left to play. */
-  #isDry(): boolean {
-    return !this.#ranges().some(([, end]) => end > this.#video.currentTime + DRY_S);
   }
 }

@@ -2,13 +2,14 @@
  * What every participant does with media, whatever it speaks to the server.
  */
 import type { types } from 'mediasoup-client';
-import { clockTrack, toneTrack } from './clock';
+import { beepTrack } from './beeps';
+import { clockTrack } from './clock';
 
 /** What to publish from the browser's fake devices. */
 export interface PublishOptions {
   audio?: boolean;
   video?: { width: number; height: number };
-  /** Sends a burned-in clock and a tone instead of the fake devices. */
+  /** Sends a burned-in clock and beeps instead of the fake devices. */
   clock?: boolean;
   /** MIME type of the video codec; without it mediasoup-client takes the router's first. */
   codec?: string;
@@ -88,7 +89,7 @@ export async function sentBy(producer: types.Producer): Promise<Sent[]> {
 export async function capture({ audio, video, clock }: PublishOptions): Promise<MediaStream> {
   if (clock) {
     return new MediaStream([
-      ...(audio ? [toneTrack()] : []),
+      ...(audio ? [beepTrack()] : []),
       ...(video ? [clockTrack(video.width, video.height)] : []),
     ]);
   }

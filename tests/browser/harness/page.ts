@@ -4,15 +4,20 @@
  * The steps and their order are those of the streaming-backend frontend: connect, capabilities, device, send and receive transport,
  * produce audio, then video, ask who else produces, consume each, resume.
  */
+import type { HlsConfig } from 'hls.js';
+import { BeepReader } from './beeps';
 import { ClockReader } from './clock';
 import { HlsViewer } from './hls-viewer';
 import type { PublishOptions } from './media';
+import { type OtherPlayer, type PlayerReport, playWith } from './other-players';
 import { type ClientVersion, Participant } from './participant';
 import { RoomMember } from './room-member';
 
 const participants: Participant[] = [];
 const clocks: ClockReader[] = [];
+let beeps: BeepReader | undefined;
 let viewer: HlsViewer | undefined;
+let other: (() => PlayerReport) | undefined;
 
 function participant(): Participant {
   const first = participants[0];
@@ -53,15 +58,37 @@ const harness = {
     clocks.push(...[...document.querySelectorAll('video')].map((video) => new ClockReader(video)));
   },
   /** Glass to glass latencies since the last call, in milliseconds. */
-  takeLatencies: () => clocks.flatMap((clock) => clock.latencies.splice(0)),
+  takeLatencies: () => clocks.flatMap((clock) => clock.frames.splice(0).map(({ latency }) => latency)),
+  /** From now on, the beeps of the page's only sound are heard. */
+  async hearBeeps(): Promise<void> {
+    const elements = [...document.querySelectorAll<HTMLMediaElement>('video, audio')];
+    const sounding = elements.filter(
+      ({ srcObject }) => !(srcObject instanceof MediaStream) || srcObject.getAudioTracks().length > 0,
+    );
+    const [element] = sounding;
+    if (element) {
+      beeps = await BeepReader.start(element);
+    }
+  },
+  /** Frames seen and beeps heard since the last call. */
+  takeSeenAndHeard: () => ({
+    frames: clocks.flatMap((clock) => clock.frames.splice(0)),
+    beeps: beeps?.heard.splice(0) ?? [],
+  }),
   seen: () => participant().seen,
   setPaused: (kind: 'audio' | 'video', paused: boolean) => participant().setPaused(kind, paused),
   replaceVideo: (width: number, height: number) => participant().replaceVideo(width, height),
 
-  playHls(url: string): void {
-    viewer = new HlsViewer(url);
+  /** Plays with hls.js. */
+  playHls(url: string, config?: Partial<HlsConfig>, likeDemo?: boolean): void {
+    viewer = new HlsViewer(url, config, likeDemo);
   },
   hls: () => viewer?.report(),
+  /** Plays with another player. */
+  async playWith(player: OtherPlayer, url: string): Promise<void> {
+    other = await playWith(player, url);
+  },
+  other: () => other?.(),
 };
 
 export type Harness = typeof harness;

@@ -6,6 +6,7 @@ import type { HlsReport } from '../harness/hls-viewer';
 import type { PublishOptions, Received } from '../harness/media';
 import { expect, type Stage, test } from '../support/fixtures';
 import { HlsArchive } from '../support/hls-archive';
+import { playable } from '../support/live';
 import type { Weir } from '../support/weir';
 
 /** How long C has to play without a stall, in seconds. */
@@ -88,29 +89,6 @@ async function start(weir: Weir, publisher: Stage, audience: Stage, options: Pub
   const playing = await audience.open();
   await playing.evaluate((url) => window.harness.playHls(url), master);
   return { publishing: a.page, watching: b.page, playing, archive };
-}
-
-/** Waits until the list of live streams names the peer; its master playlist has to answer from then on. */
-async function playable(weir: Weir, peerId: string): Promise<string> {
-  await expect.poll(() => livePeers(weir), { timeout: 30_000 }).toContain(peerId);
-  return `${weir.url}/live/${peerId}.m3u8`;
-}
-
-/** The peers of the first event of `/api/live-streams`. */
-async function livePeers(weir: Weir): Promise<string[]> {
-  const stop = new AbortController();
-  const response = await fetch(`${weir.url}/api/live-streams`, { signal: stop.signal });
-  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
-  let text = '';
-  for (let part = await reader?.read(); part && !part.done; part = await reader?.read()) {
-    text += part.value;
-    const data = /^event: ?init\n(?:.*\n)*?data: ?(.*)\n\n/m.exec(text)?.[1];
-    if (data !== undefined) {
-      stop.abort();
-      return (JSON.parse(data) as { livePeers: { peerId: string }[] }).livePeers.map((peer) => peer.peerId);
-    }
-  }
-  throw new Error(`no init event in ${text}`);
 }
 
 /** B's frames grow and its sound has energy. */

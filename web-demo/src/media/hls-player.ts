@@ -4,6 +4,7 @@
 import type Hls from 'hls.js';
 import type { ErrorData } from 'hls.js';
 import { messageOf } from '../errors';
+import { keepAtLiveEdge } from './live-edge';
 
 /** Pauses before trying again after the network failed, in milliseconds; the last one repeats. */
 const RETRY_DELAYS_MS = [500, 1_000, 2_000, 4_000];
@@ -42,7 +43,7 @@ export class HlsPlayer {
   #retry: ReturnType<typeof setTimeout> | undefined;
   #failures = 0;
   #repairs = 0;
-  #destroyed = false;
+  readonly #stopped = new AbortController();
 
   constructor(video: HTMLVideoElement, url: string, status: HlsStatus) {
     this.#video = video;
@@ -52,7 +53,7 @@ export class HlsPlayer {
   }
 
   destroy(): void {
-    this.#destroyed = true;
+    this.#stopped.abort();
     clearTimeout(this.#retry);
     this.#hls?.destroy();
     this.#hls = undefined;
@@ -66,7 +67,7 @@ export class HlsPlayer {
 
   async #start(): Promise<void> {
     const { default: HlsJs } = await import('hls.js');
-    if (this.#destroyed) {
+    if (this.#stopped.signal.aborted) {
       return;
     }
     // Asked first: Chromium says "maybe" to HLS of its own even where it plays it worse than hls.js does.
@@ -83,6 +84,7 @@ export class HlsPlayer {
   #attach(HlsJs: typeof Hls): void {
     const hls = new HlsJs();
     this.#hls = hls;
+    keepAtLiveEdge(this.#video, hls, this.#stopped.signal);
     hls.on(HlsJs.Events.FRAG_BUFFERED, (_event, { frag, stats }) => {
       this.#failures = 0;
       this.#repairs = 0;

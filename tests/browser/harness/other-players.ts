@@ -1,0 +1,48 @@
+/**
+ * HLS players besides hls.js, as their packages come: what each one says went wrong, and how its element does.
+ */
+import shaka from 'shaka-player/dist/shaka-player.compiled-es2021.js';
+import videojs from 'video.js';
+import { Playback, type Played } from './playback';
+
+/** What happened so far. */
+export interface PlayerReport extends Played {
+  errors: string[];
+}
+
+export type OtherPlayer = 'shaka-player' | 'video.js';
+
+/** Plays `url` and answers with what tells how that goes. */
+export async function playWith(player: OtherPlayer, url: string): Promise<() => PlayerReport> {
+  const video = document.createElement('video');
+  video.autoplay = true;
+  document.body.append(video);
+  const playback = new Playback(video);
+  const errors: string[] = [];
+  if (player === 'shaka-player') {
+    await playWithShaka(video, url, errors);
+  } else {
+    playWithVideoJs(video, url, errors);
+  }
+  return () => ({ ...playback.report(), errors });
+}
+
+async function playWithShaka(video: HTMLVideoElement, url: string, errors: string[]): Promise<void> {
+  shaka.polyfill.installAll();
+  const player = new shaka.Player();
+  player.addEventListener('error', (event) => {
+    const { code, data } = (event as Event & { detail: shaka.util.Error }).detail;
+    errors.push(`${code} ${data}`);
+  });
+  await player.attach(video);
+  await player.load(url);
+}
+
+function playWithVideoJs(video: HTMLVideoElement, url: string, errors: string[]): void {
+  const player = videojs(video, { html5: { vhs: { overrideNative: true } } });
+  player.on('error', () => {
+    const error = player.error();
+    errors.push(`${error?.code} ${error?.message}`);
+  });
+  player.src({ src: url, type: 'application/vnd.apple.mpegurl' });
+}

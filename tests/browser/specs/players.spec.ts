@@ -1,0 +1,86 @@
+/**
+ * One stream of H.264 and Opus for everybody: players for browsers, at the live edge and behind it, and programs.
+ */
+import type { Page } from '@playwright/test';
+import { expect, test } from '../support/fixtures';
+import { playable } from '../support/live';
+import { framesOfFfplay, framesOfGStreamer } from '../support/programs';
+import { ServedPlaylists } from '../support/served-playlists';
+
+const STREAM = { audio: true, video: { width: 640, height: 360 }, codec: 'video/H264', keepResolution: true };
+/** How much each player has to play, in seconds. */
+const PLAY_S = 8;
+/** How long that may take at most, with the start, in milliseconds. */
+const PLAY_TIMEOUT_MS = 60_000;
+
+type Start = (page: Page, url: string) => Promise<void>;
+
+const hlsJs: (lowLatencyMode: boolean) => Start = (lowLatencyMode) => (page, url) =>
+  page.evaluate(([from, config]) => window.harness.playHls(from, config), [url, { lowLatencyMode }] as const);
+const other: (player: 'shaka-player' | 'video.js') => Start = (player) => (page, url) =>
+  page.evaluate(([name, from]) => window.harness.playWith(name, from), [player, url] as const);
+
+const PLAYERS: { name: string; start: Start; parts: boolean }[] = [
+  { name: 'hls.js', start: hlsJs(true), parts: true },
+  { name: 'hls.js without low latency', start: hlsJs(false), parts: false },
+  { name: 'shaka-player', start: other('shaka-player'), parts: true },
+  { name: 'video.js', start: other('video.js'), parts: true },
+];
+
+test('players for browsers play it, and every playlist that they get is right', async ({
+  weir,
+  publisher,
+  audience,
+}) => {
+  const { peerId } = await publisher.join(STREAM);
+  const master = await playable(weir, peerId);
+  const playlists = new ServedPlaylists();
+  const pages = await Promise.all(
+    PLAYERS.map(async ({ name, start, parts }) => {
+      const page = await audience.open();
+      await page.evaluate(() => performance.setResourceTimingBufferSize(10_000));
+      playlists.follow(page);
+      await start(page, master);
+      return { name, page, parts };
+    }),
+  );
+  for (const { name, page, parts } of pages) {
+    const report = async () => {
+      const found = await page.evaluate(() => window.harness.hls() ?? window.harness.other());
+      if (!found) {
+        throw new Error(`${name} did not start`);
+      }
+      return found;
+    };
+    const over = async () => {
+      const { startedAt, currentTime, errors, holes } = await report();
+      const played = startedAt === undefined ? 0 : currentTime - startedAt;
+      return played > PLAY_S || errors.length > 0 || holes.length > 0;
+    };
+    await expect.poll(over, { message: name, timeout: PLAY_TIMEOUT_MS }).toBe(true);
+    const found = await report();
+    expect(found, name).toMatchObject({ errors: [], holes: [], paused: false, sizes: ['640x360'] });
+    expect(found.framesDecoded, name).toBeGreaterThan(PLAY_S);
+    expect(found.audioDecodedBytes, name).toBeGreaterThan(0);
+    expect(await loadsParts(page), `${name} loads parts`).toBe(parts);
+  }
+  await playlists.read();
+  expect(playlists.complaints).toEqual([]);
+  expect(playlists.count).toBeGreaterThan(PLAYERS.length);
+});
+
+test('ffplay and GStreamer play it', async ({ weir, publisher }) => {
+  const { peerId } = await publisher.join(STREAM);
+  const master = await playable(weir, peerId);
+  const all = { ffplay: await framesOfFfplay(master, PLAY_S), GStreamer: await framesOfGStreamer(master, PLAY_S) };
+  for (const [name, { pictures, sounds, complaints }] of Object.entries(all)) {
+    expect(complaints, name).toEqual([]);
+    expect(pictures, name).toBeGreaterThan(0);
+    expect(sounds, name).toBeGreaterThan(0);
+  }
+});
+
+/** Whether the page loaded parts of segments. */
+function loadsParts(page: Page): Promise<boolean> {
+  return page.evaluate(() => performance.getEntriesByType('resource').some(({ name }) => /_p\d+\.m4s/.test(name)));
+}
