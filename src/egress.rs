@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 
 use crate::ids::{PeerId, ProducerId};
 use crate::media::playlist::Directives;
-use crate::media::segmenter::part_length;
+use crate::media::segmenter::{VideoId, part_length};
 use crate::sfu::api::TapOutput;
 use blocking::Blocking;
 use disk::{LastRound, Mirror};
@@ -104,6 +104,10 @@ pub struct Track {
     pub producer_id: ProducerId,
     /// Audio or video.
     pub kind: MediaKind,
+    /// Which of the peer's video renditions it becomes, if it is video: simulcast layers of one producer are as many
+    /// tracks, the best one first. Tracks may come and go one by one; an id that had a track before goes on with the new
+    /// one behind a discontinuity.
+    pub video: VideoId,
     /// Codec, payload type, clock rate, channels and format parameters of the packets.
     pub codec: RtpCodecParameters,
     /// Whether the producer is paused at this moment.
@@ -208,7 +212,7 @@ impl Egress {
         Ok((Self { inner: Arc::new(inner) }, receiver))
     }
 
-    /// Adds a track to a peer's HLS, starting it with the peer's first track. A second track of a kind takes the
+    /// Adds a track to a peer's HLS, starting it with the peer's first track. A second track of a rendition takes the
     /// first one's place. Never waits. A track that can't be taken (codec, limits) is refused with a warning.
     pub fn add_track(&self, peer: &PeerId, track: Track) {
         let Some(shared) = &self.inner.shared else { return };

@@ -22,6 +22,7 @@ use process::Usage;
 use tokio::sync::mpsc;
 use weir::egress::{Config, Egress, Track};
 use weir::ids::ProducerId;
+use weir::media::segmenter::VideoId;
 use weir::sfu::api::{TapOutput, TapPacket};
 
 const TAP_CAPACITY: usize = 4096;
@@ -137,6 +138,7 @@ async fn measure(name: &str, recordings: &[Arc<Recording>], peers: u32, seconds:
             let track = Track {
                 producer_id: ProducerId::random(),
                 kind: recording.kind,
+                video: VideoId::BEST,
                 codec: recording.codec(),
                 paused: false,
                 source,

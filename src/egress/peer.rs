@@ -2,7 +2,9 @@
 //!
 //! Everything of a peer happens on this task, so nothing of it is locked; what comes out goes into the peer's files.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use mediasoup_types::rtp_parameters::MediaKind;
@@ -16,7 +18,7 @@ use super::{Config, EgressEvent, Track};
 use crate::ids::{PeerId, ProducerId};
 use crate::media::playlist::part_hold_back;
 use crate::media::presentation::{Presentation, Window};
-use crate::media::segmenter::{self, Rendition, Segmenter, TARGET_DURATION_SECS, TrackState, VideoId};
+use crate::media::segmenter::{self, Rendition, Segmenter, TARGET_DURATION_SECS, TrackState};
 use crate::media::timeline::MediaTime;
 use crate::sfu::api::TapOutput;
 
@@ -69,10 +71,9 @@ pub(super) struct Peer {
     epoch: Epoch,
     segmenter: Segmenter,
     presentation: Presentation,
-    audio: Option<Feed>,
-    video: Option<Feed>,
-    had_audio: bool,
-    had_video: bool,
+    feeds: BTreeMap<Rendition, Feed>,
+    /// Every rendition that there ever was.
+    had: BTreeSet<Rendition>,
 }
 
 impl Peer {
@@ -90,10 +91,8 @@ impl Peer {
             epoch: Epoch(epoch),
             segmenter,
             presentation,
-            audio: None,
-            video: None,
-            had_audio: false,
-            had_video: false,
+            feeds: BTreeMap::new(),
+            had: BTreeSet::new(),
         }
     }
 
@@ -120,8 +119,8 @@ impl Peer {
 
     /// Stops the pipelines and waits for them, unless they hang.
     async fn stop_feeds(&mut self) {
-        let feeds = [self.audio.take(), self.video.take()].into_iter().flatten();
-        let stopped: Vec<_> = feeds.filter_map(Feed::stop).collect();
+        let feeds = std::mem::take(&mut self.feeds);
+        let stopped: Vec<_> = feeds.into_values().filter_map(Feed::stop).collect();
         let all = async {
             for stopped in stopped {
                 if stopped.await.is_err() {
@@ -159,8 +158,7 @@ impl Peer {
                     Some(command) => self.command(command),
                     None => return Ending::Shutdown,
                 },
-                event = next(&mut self.audio) => self.event(MediaKind::Audio, event),
-                event = next(&mut self.video) => self.event(MediaKind::Video, event),
+                (rendition, event) = next(&mut self.feeds) => self.event(rendition, event),
                 _ = tick.tick() => self.tick(),
             }
             self.poll_segmenter().await;
@@ -171,141 +169,134 @@ impl Peer {
         match command {
             Command::AddTrack(track) => self.add_track(*track),
             Command::RemoveTrack(producer) => {
-                for kind in [MediaKind::Audio, MediaKind::Video] {
-                    if self.feed(kind).as_ref().is_some_and(|feed| feed.producer_id == producer) {
-                        self.remove_track(kind);
-                    }
-                }
+                let its = self.feeds.iter().filter(|(_, feed)| feed.producer_id == producer);
+                let its: Vec<Rendition> = its.map(|(rendition, _)| *rendition).collect();
+                its.into_iter().for_each(|rendition| self.remove_track(rendition));
             }
         }
     }
 
     fn add_track(&mut self, track: Track) {
-        let (kind, paused, producer) = (track.kind, track.paused, track.producer_id);
+        let (paused, producer) = (track.paused, track.producer_id);
+        let rendition = match track.kind {
+            MediaKind::Audio => Rendition::Audio,
+            MediaKind::Video => Rendition::Video(track.video),
+        };
         let mime_type = track.codec.mime_type();
         let Some(feed) = Feed::start(&self.setup.peer, track, self.epoch, &self.setup.shared) else {
             tracing::warn!(peer = %self.setup.peer, %producer, ?mime_type, "codec can't be made into HLS");
             return;
         };
-        tracing::info!(peer = %self.setup.peer, %producer, ?mime_type, "track added to HLS");
-        // A second track of a kind takes the first one's place.
-        let replaced = self.feed(kind).replace(feed).is_some();
-        match kind {
-            MediaKind::Audio => {
-                if replaced || self.had_audio {
-                    self.segmenter.audio_restarted();
-                }
-                self.had_audio = true;
-            }
-            MediaKind::Video => {
-                if replaced || self.had_video {
-                    self.segmenter.video_restarted(VideoId::BEST);
-                }
-                self.had_video = true;
-            }
+        tracing::info!(peer = %self.setup.peer, %producer, ?rendition, ?mime_type, "track added to HLS");
+        // A second track of a rendition takes the first one's place.
+        self.feeds.insert(rendition, feed);
+        if !self.had.insert(rendition) {
+            self.restarted(rendition);
         }
-        self.set_state(kind, if paused { TrackState::Paused } else { TrackState::Active });
+        self.set_state(rendition, if paused { TrackState::Paused } else { TrackState::Active });
     }
 
-    fn remove_track(&mut self, kind: MediaKind) {
-        tracing::info!(peer = %self.setup.peer, ?kind, "track removed from HLS");
-        *self.feed(kind) = None;
-        self.set_state(kind, TrackState::Absent);
+    fn remove_track(&mut self, rendition: Rendition) {
+        tracing::info!(peer = %self.setup.peer, ?rendition, "track removed from HLS");
+        self.feeds.remove(&rendition);
+        self.set_state(rendition, TrackState::Absent);
     }
 
-    fn set_state(&mut self, kind: MediaKind, state: TrackState) {
-        match kind {
-            MediaKind::Audio => self.segmenter.set_audio(state),
-            MediaKind::Video => self.segmenter.set_video(VideoId::BEST, state),
-        }
-        self.presentation.set_gone(Rendition::Video(VideoId::BEST), self.video.is_none());
-        self.presentation.set_gone(Rendition::Audio, self.audio.is_none());
-    }
-
-    fn feed(&mut self, kind: MediaKind) -> &mut Option<Feed> {
-        match kind {
-            MediaKind::Audio => &mut self.audio,
-            MediaKind::Video => &mut self.video,
+    fn restarted(&mut self, rendition: Rendition) {
+        match rendition {
+            Rendition::Audio => self.segmenter.audio_restarted(),
+            Rendition::Video(id) => self.segmenter.video_restarted(id),
         }
     }
 
-    fn event(&mut self, kind: MediaKind, event: Event) {
+    fn set_state(&mut self, rendition: Rendition, state: TrackState) {
+        match rendition {
+            Rendition::Audio => self.segmenter.set_audio(state),
+            Rendition::Video(id) => self.segmenter.set_video(id, state),
+        }
+        self.presentation.set_gone(rendition, !self.feeds.contains_key(&rendition));
+    }
+
+    fn event(&mut self, rendition: Rendition, event: Event) {
         match event {
-            Event::Tap(output) => self.tapped(kind, output),
+            Event::Tap(output) => self.tapped(rendition, output),
             Event::Output(output) => {
-                self.output(kind, output);
+                self.output(rendition, output);
                 for _ in 0..MAX_BATCH {
-                    let Some(output) = self.feed(kind).as_mut().and_then(Feed::try_output) else { break };
-                    self.output(kind, output);
+                    let feed = self.feeds.get_mut(&rendition);
+                    let Some(output) = feed.and_then(Feed::try_output) else { break };
+                    self.output(rendition, output);
                 }
             }
             Event::Started { again: false } => {}
-            Event::Started { again: true } => match kind {
-                MediaKind::Audio => self.segmenter.audio_restarted(),
-                MediaKind::Video => self.segmenter.video_restarted(VideoId::BEST),
-            },
-            Event::Due => self.forward(kind),
+            Event::Started { again: true } => self.restarted(rendition),
+            Event::Due => self.forward(rendition),
         }
     }
 
-    fn tapped(&mut self, kind: MediaKind, output: TapOutput) {
+    fn tapped(&mut self, rendition: Rendition, output: TapOutput) {
         match output {
             TapOutput::Packet(packet) => {
-                if let Some(feed) = self.feed(kind) {
+                if let Some(feed) = self.feeds.get_mut(&rendition) {
                     feed.packet(packet, Instant::now());
                 }
-                self.forward(kind);
+                self.forward(rendition);
             }
             TapOutput::SenderReport { ntp, rtp } => {
-                if let Some(feed) = self.feed(kind) {
+                if let Some(feed) = self.feeds.get_mut(&rendition) {
                     feed.clock.sender_report(ntp, rtp);
                 }
-                if let (Some(audio), Some(video)) = (&self.audio, &mut self.video) {
-                    video.clock.follow(&audio.clock);
-                }
+                self.synchronise();
             }
-            TapOutput::Paused => self.set_state(kind, TrackState::Paused),
-            TapOutput::Resumed => self.set_state(kind, TrackState::Active),
-            TapOutput::Closed => self.remove_track(kind),
+            TapOutput::Paused => self.set_state(rendition, TrackState::Paused),
+            TapOutput::Resumed => self.set_state(rendition, TrackState::Active),
+            TapOutput::Closed => self.remove_track(rendition),
         }
     }
 
-    fn forward(&mut self, kind: MediaKind) {
-        let Some(feed) = self.feed(kind) else { return };
+    /// Lets all video follow the audio, or else the best video.
+    fn synchronise(&mut self) {
+        let mut feeds: Vec<(&Rendition, &mut Feed)> = self.feeds.iter_mut().collect();
+        feeds.sort_by_key(|(rendition, _)| (**rendition != Rendition::Audio, **rendition));
+        let Some(((_, reference), others)) = feeds.split_first_mut() else { return };
+        others.iter_mut().for_each(|(_, feed)| feed.clock.follow(&reference.clock));
+    }
+
+    fn forward(&mut self, rendition: Rendition) {
+        let Some(feed) = self.feeds.get_mut(&rendition) else { return };
         let Some(Damage { from, through }) = feed.forward(Instant::now()) else { return };
-        if feed.passes_damage() {
-            self.segmenter.video_damaged(VideoId::BEST, from, through);
-        } else {
-            feed.ask_publisher();
+        match rendition {
+            Rendition::Video(id) if feed.passes_damage() => self.segmenter.video_damaged(id, from, through),
+            _ => feed.ask_publisher(),
         }
     }
 
-    fn output(&mut self, kind: MediaKind, output: Output) {
+    fn output(&mut self, rendition: Rendition, output: Output) {
         let instant = Instant::now();
         let now = self.epoch.moment(instant);
-        match output {
-            Output::Video(unit) => {
-                if let Some(feed) = &mut self.video {
-                    feed.fruitful(unit.pts, instant);
-                    if feed.take_overflow() {
-                        self.segmenter.video_lost(VideoId::BEST);
-                    }
+        let Some(feed) = self.feeds.get_mut(&rendition) else { return };
+        match (output, rendition) {
+            (Output::Video(unit), Rendition::Video(id)) => {
+                feed.fruitful(unit.pts, instant);
+                if feed.take_overflow() {
+                    self.segmenter.video_lost(id);
                 }
-                self.segmenter.push_video(VideoId::BEST, unit, now);
+                self.segmenter.push_video(id, unit, now);
             }
-            Output::Audio(unit) => {
-                self.audio.iter_mut().for_each(|feed| feed.fruitful(unit.pts, instant));
+            (Output::Audio(unit), Rendition::Audio) => {
+                feed.fruitful(unit.pts, instant);
                 self.segmenter.push_audio(&unit, now);
             }
-            Output::Failed(reason) => {
-                self.feed(kind).iter_mut().for_each(|feed| feed.failed(&reason, instant));
+            (Output::Failed(reason), _) => feed.failed(&reason, instant),
+            (Output::Video(_), Rendition::Audio) | (Output::Audio(_), Rendition::Video(_)) => {
+                feed.failed("it gives another kind of media than it takes", instant);
             }
         }
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
-        [&mut self.audio, &mut self.video].into_iter().flatten().for_each(|feed| feed.tick(now));
+        self.feeds.values_mut().for_each(|feed| feed.tick(now));
     }
 
     async fn poll_segmenter(&mut self) {
@@ -323,8 +314,9 @@ impl Peer {
 
     fn publish(&mut self, output: segmenter::Output) {
         let written = match output {
-            segmenter::Output::KeyFrame { request, .. } => {
-                self.video.iter().for_each(|feed| feed.request_key_frame(request));
+            segmenter::Output::KeyFrame { video, request } => {
+                let feed = self.feeds.get(&Rendition::Video(video));
+                feed.into_iter().for_each(|feed| feed.request_key_frame(request));
                 Ok(())
             }
             segmenter::Output::Opened(opening) => {
@@ -343,11 +335,8 @@ impl Peer {
     }
 
     async fn report_playable(&mut self) {
-        let enough = if self.had_audio && self.had_video {
-            part_hold_back(self.presentation.part_target())
-        } else {
-            LONE_PLAYABLE_AFTER
-        };
+        let lone = !self.had.contains(&Rendition::Audio) || self.had.len() == 1;
+        let enough = if lone { LONE_PLAYABLE_AFTER } else { part_hold_back(self.presentation.part_target()) };
         if !self.setup.files.playable() && self.presentation.listed_duration() >= enough {
             self.setup.files.set_playable(true);
             let event = EgressEvent::Playable(self.setup.peer.clone());
@@ -362,9 +351,18 @@ async fn ended(ending: &mut watch::Receiver<Ending>) -> Ending {
     ending.wait_for(|ending| *ending != Ending::No).await.map_or(Ending::Shutdown, |ending| *ending)
 }
 
-async fn next(feed: &mut Option<Feed>) -> Event {
-    match feed {
-        Some(feed) => feed.next().await,
-        None => std::future::pending().await,
-    }
+/// The next event of any feed. Cancel safe.
+async fn next(feeds: &mut BTreeMap<Rendition, Feed>) -> (Rendition, Event) {
+    // The audio first: it brings little, and is missed most.
+    let feeds = feeds.iter_mut().rev();
+    let mut waits: Vec<_> =
+        feeds.map(|(rendition, feed)| Box::pin(async { (*rendition, feed.next().await) })).collect();
+    std::future::poll_fn(|context| {
+        let ready = waits.iter_mut().find_map(|wait| match wait.as_mut().poll(context) {
+            Poll::Ready(event) => Some(event),
+            Poll::Pending => None,
+        });
+        ready.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }

@@ -11,6 +11,7 @@ use super::registry::{HlsState, Producer, RemovedTransport};
 use super::room::Room;
 use crate::egress::Track;
 use crate::ids::{PeerId, ProducerId};
+use crate::media::segmenter::VideoId;
 
 /// How many packets a tap holds for egress: four seconds of 10 Mbit/s video in packets of 1200 bytes.
 pub(super) const TAP_CAPACITY: usize = 4096;
@@ -35,6 +36,7 @@ impl Room {
         let track = Track {
             producer_id: producer,
             kind: tap.kind,
+            video: VideoId::BEST,
             codec: tap.codec,
             paused: tap.producer_paused,
             source,

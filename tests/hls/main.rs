@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use viewer::Viewer;
 use weir::egress::{Config, Egress, EgressEvent};
 use weir::ids::PeerId;
+use weir::media::segmenter::VideoId;
 
 /// How long something that needs real media may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -314,5 +315,38 @@ async fn nonsense_in_the_packets_ends_nothing() -> Result<()> {
         };
         viewer.until(PATIENCE, moving).await?;
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_sizes_are_variants_of_one_master_playlist() -> Result<()> {
+    let mut server = serve(|_, _| ())?;
+    let mut sources = vec![server.publish("p", Codec::Opus, (0, 0))?];
+    for (index, size) in [(640, 360), (320, 180)].into_iter().enumerate() {
+        let (source, mut track) = Source::start(Codec::H264, size)?;
+        track.video = VideoId::new(index).context("too many")?;
+        server.egress.add_track(&"p".parse()?, track);
+        sources.push(source);
+    }
+    assert_eq!(server.event().await?, EgressEvent::Playable("p".parse()?));
+    let mut viewer = Viewer::new(&server.egress, "p");
+    viewer.until(PATIENCE, |viewer| viewer.second.all.len() >= 4).await?;
+    for variant in ["RESOLUTION=640x360", "RESOLUTION=320x180"] {
+        assert!(viewer.master.contains(variant), "{}", viewer.master);
+    }
+    assert!(viewer.master.ends_with("p-video-1.m3u8\n"), "{}", viewer.master);
+    for (number, listed) in &viewer.second.all {
+        let best = &viewer.video.all[number];
+        assert_eq!((listed.seconds, &listed.date), (best.seconds, &best.date), "segment {number}");
+    }
+    let sizes = |probed: &[viewer::Probed]| probed.iter().map(|probed| probed.size).collect::<Vec<_>>();
+    assert_eq!(sizes(&viewer.probe(&viewer.video)?), [(640, 360)]);
+    assert_eq!(sizes(&viewer.probe(&viewer.second)?), [(320, 180)]);
+    // One size that goes leaves the others playing.
+    server.egress.remove_track(&"p".parse()?, sources[2].producer_id);
+    let enough = viewer.video.all.len() + 2;
+    viewer
+        .until(PATIENCE, |viewer| viewer.video.all.len() >= enough && viewer.second.all.len() >= enough)
+        .await?;
     Ok(())
 }

@@ -15,6 +15,7 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::mpsc;
 use weir::egress::Track;
 use weir::ids::ProducerId;
+use weir::media::segmenter::VideoId;
 use weir::sfu::api::{TapOutput, TapPacket};
 
 const TAP_CAPACITY: usize = 1024;
@@ -137,6 +138,7 @@ impl Source {
         let track = Track {
             producer_id,
             kind: if codec == Codec::Opus { MediaKind::Audio } else { MediaKind::Video },
+            video: VideoId::BEST,
             codec: codec.parameters(),
             paused: false,
             source,

@@ -129,6 +129,8 @@ pub(crate) struct Viewer {
     peer: String,
     pub(crate) master: String,
     pub(crate) video: Rendition,
+    /// The video rendition below the best one.
+    pub(crate) second: Rendition,
     pub(crate) audio: Rendition,
     pub(crate) files: BTreeMap<String, Bytes>,
 }
@@ -140,6 +142,7 @@ impl Viewer {
             peer: peer.to_owned(),
             master: String::new(),
             video: Rendition::default(),
+            second: Rendition::default(),
             audio: Rendition::default(),
             files: BTreeMap::new(),
         }
@@ -154,8 +157,13 @@ impl Viewer {
     /// Reads everything once.
     pub(crate) fn read(&mut self) -> Result<()> {
         self.master = self.text(&format!("{}.m3u8", self.peer))?;
-        let (video, audio) = (format!("{}-video.m3u8", self.peer), format!("{}-audio.m3u8", self.peer));
-        for (name, rendition) in [(video, &mut self.video), (audio, &mut self.audio)] {
+        let name = |rendition| format!("{}-{rendition}.m3u8", self.peer);
+        let renditions = [
+            (name("video"), &mut self.video),
+            (name("video-1"), &mut self.second),
+            (name("audio"), &mut self.audio),
+        ];
+        for (name, rendition) in renditions {
             let Some(file) = self.egress.file(&name) else {
                 ensure!(!self.master.contains(&name), "the master lists {name}, which is missing");
                 continue;
@@ -178,8 +186,9 @@ impl Viewer {
 
     /// What is in both playlists agrees.
     fn in_step(&self) -> Result<()> {
-        for (number, video) in &self.video.all {
-            let Some(audio) = self.audio.all.get(number) else { continue };
+        let others = self.audio.all.iter().chain(&self.second.all);
+        for (number, audio) in others {
+            let Some(video) = self.video.all.get(number) else { continue };
             ensure!(
                 video.discontinuity == audio.discontinuity
                     && video.discontinuity_sequence == audio.discontinuity_sequence,

@@ -417,3 +417,29 @@ fn times_that_go_back_and_sizes_that_change_leave_the_renditions_whole() {
         publisher.finish();
     }
 }
+
+#[test]
+fn all_sizes_of_a_picture_are_cut_at_the_same_moments() {
+    let mut publisher = Publisher::new(true, true);
+    let second = VideoId::new(1).unwrap();
+    publisher.segmenter.set_video(second, TrackState::Active);
+    publisher.second = true;
+    publisher.run(8000);
+    // The smaller one stands still for a while, and then comes back with the next key frame.
+    publisher.second = false;
+    publisher.run(3000);
+    publisher.second = true;
+    publisher.run(6000);
+    let segments = publisher.finish();
+    assert!(discontinuities(&segments).is_empty());
+    for segment in &segments[..4] {
+        let smaller = &segment.tracks[&Rendition::Video(second)];
+        assert!(smaller.independent() && !smaller.filler());
+        let starts = |track: &publisher::Track| track.parts.iter().map(|part| part.base).collect::<Vec<_>>();
+        assert_eq!(starts(smaller), starts(segment.video()));
+    }
+    assert!(segments.iter().all(|segment| segment.video().independent() && !segment.video().filler()));
+    let smaller =
+        |segment: &Segment| segment.tracks[&Rendition::Video(second)].parts.iter().any(|part| part.filler);
+    assert!(segments.iter().any(smaller) && !smaller(segments.last().unwrap()));
+}

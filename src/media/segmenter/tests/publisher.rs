@@ -105,6 +105,8 @@ pub(super) struct Publisher {
     pub(super) key_due: Option<u64>,
     sent_size: Option<(u32, u32)>,
     audio_frames: u64,
+    /// Whether there is a smaller rendition, whose pictures come 5 ms behind those of the other.
+    pub(super) second: bool,
     segments: Vec<Segment>,
     /// Every part, and when it came.
     pub(super) parts: Vec<(u64, Part)>,
@@ -128,6 +130,7 @@ impl Publisher {
             key_due: Some(0),
             sent_size: None,
             audio_frames: 0,
+            second: false,
             segments: Vec::new(),
             parts: Vec::new(),
             requests: Vec::new(),
@@ -151,6 +154,9 @@ impl Publisher {
             let key = resized || self.key_due.take_if(|due| *due <= self.now).is_some();
             self.sent_size = Some(self.size);
             self.push_video(self.now, key);
+            if self.second {
+                self.push_rendition(VideoId::new(1).unwrap(), self.now + 5, key);
+            }
         }
         // One frame of 21 1/3 ms behind the other.
         while self.audio_frames * 64 / 3 + self.audio_delay <= self.now {
@@ -192,8 +198,9 @@ impl Publisher {
     fn take(&mut self, output: Output) {
         match output {
             Output::KeyFrame { video, request } => {
-                assert!(video == VideoId::BEST);
-                self.requests.push((self.now, request));
+                if video == VideoId::BEST {
+                    self.requests.push((self.now, request));
+                }
                 if let Some(delay) = self.answers_after {
                     self.key_due.get_or_insert(self.now + delay);
                 }
