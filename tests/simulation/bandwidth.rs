@@ -180,6 +180,25 @@ fn layers_follow_a_link_down_and_up() {
 }
 
 #[test]
+fn a_long_queue_is_left_soon() {
+    let mut show = Show::new(34, &[3000]);
+    show.link(0).limit = 5 * SECOND;
+    show.run(45 * SECOND);
+    assert_eq!(show.layer(0), Some(2));
+    let now = show.world.now;
+    show.link(0).set_capacity(now, 300);
+    show.link(0).longest = Duration::ZERO;
+    // Half a second of the highest layer, until the first reports tell of it: four seconds and a half of queue.
+    show.run(9 * SECOND);
+    let longest = std::mem::take(&mut show.link(0).longest);
+    assert!(longest < 5 * SECOND && show.link(0).dropped == 0, "{longest:?}");
+    show.run(20 * SECOND);
+    let longest = show.link(0).longest;
+    assert!(longest < Duration::from_millis(300), "still a queue of {longest:?}");
+    assert_eq!(show.layer(0), Some(0));
+}
+
+#[test]
 fn a_steady_link_has_steady_layers() {
     let mut show = Show::new(31, &[800]);
     show.time_until(0, Some(1));

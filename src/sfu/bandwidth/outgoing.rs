@@ -34,6 +34,8 @@ const RESEND_WINDOW: Duration = Duration::from_millis(250);
 const RESEND_SHARE: f64 = 0.05;
 /// Held back beyond that, the path takes far less than the layers that are sent.
 const MAX_BACKLOG: Duration = Duration::from_millis(150);
+/// A queue that holds packets up for so long is let run empty before any more video is put into it.
+const LONG_QUEUE: Duration = Duration::from_millis(700);
 /// How often the bandwidth is handed out at least.
 const REVIEW_INTERVAL: Duration = Duration::from_millis(500);
 /// Time between two announcements of the estimate that say nothing surprising.
@@ -96,6 +98,10 @@ pub struct Outgoing {
     /// When the last feedback came, and whether anything was sent since then.
     last_feedback: Option<Instant>,
     unreported: bool,
+    /// The shortest time from a packet to the report on it, which is when there was no queue.
+    least_delay: Option<Duration>,
+    /// Whether a long queue is being waited for.
+    is_draining: bool,
     announced: Option<(Bitrate, Instant)>,
     /// When the bandwidth was last handed out.
     reviewed: Option<Instant>,
@@ -126,6 +132,8 @@ impl Outgoing {
             is_mute: false,
             last_feedback: None,
             unreported: false,
+            least_delay: None,
+            is_draining: false,
             announced: None,
             reviewed: None,
             volume: Volume { since: now, sent: 0, resent: 0, others: 0 },
@@ -387,6 +395,7 @@ impl Outgoing {
         }
         let round_trip =
             newest_sent.map(|sent| Duration::from_micros((self.micros(now) - sent).max(0) as u64));
+        self.judge_queue(round_trip);
         let before = self.estimator.estimate();
         self.estimator.update(now, round_trip, self.prober.is_recent(now));
         if self.estimator.estimate() < before {
@@ -394,6 +403,22 @@ impl Outgoing {
         }
         (self.last_feedback, self.unreported, self.is_mute) = (Some(now), false, false);
         self.finish_probe(now);
+    }
+
+    /// Notes the time from a packet to its report. A long queue is gone when a packet passed quickly, or when all that
+    /// was sent has been reported.
+    fn judge_queue(&mut self, delay: Option<Duration>) {
+        let Some(delay) = delay else { return };
+        let least = self.least_delay.map_or(delay, |least| least.min(delay));
+        self.least_delay = Some(least);
+        let is_empty = delay < least + LONG_QUEUE / 2 || self.sent.is_settled();
+        self.is_draining = !is_empty && (self.is_draining || delay > least + LONG_QUEUE);
+    }
+
+    /// Whether video should wait for a long queue to run empty.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.is_draining
     }
 
     /// Takes a viewer's own estimate.
@@ -426,12 +451,13 @@ impl Outgoing {
         let silent = |last: Instant| now.saturating_duration_since(last) >= STARVED_AFTER;
         if self.unreported && self.last_feedback.is_some_and(silent) {
             self.estimator.starve(now);
+            self.is_draining = false;
             self.last_feedback = Some(now);
         }
         let is_late = |first: Instant| now.saturating_duration_since(first) >= MUTE_AFTER;
         self.is_mute = self.last_feedback.is_none() && self.first_sent.is_some_and(is_late);
         self.finish_probe(now);
-        if can_pad && !self.is_mute && !self.estimator.is_overused() {
+        if can_pad && !self.is_mute && !self.is_draining && !self.estimator.is_overused() {
             self.prober.begin(now, self.estimator.estimate(), self.bound());
         } else {
             self.prober.back_off(now);

@@ -110,6 +110,12 @@ impl SentPackets {
         slot.map(|slot| slot.fate = Fate::Lost).is_some()
     }
 
+    /// Whether the fate of all packets is known.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.packets.iter().all(|slot| slot.fate != Fate::Unknown)
+    }
+
     /// Forgets what was sent well before this packet, which was reported on.
     pub fn forget_before(&mut self, sequence: u16) {
         let limit = extend_sequence(self.end(), sequence).saturating_sub(OVERTAKEN).min(self.end());

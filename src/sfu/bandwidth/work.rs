@@ -129,6 +129,7 @@ impl Worker {
         let Some(outgoing) = &transport.bandwidth.outgoing else { return };
         let (available, is_told, is_unknown) =
             (outgoing.available(), outgoing.is_told(), outgoing.is_unknown());
+        let is_draining = outgoing.is_draining();
         let id = transport.id;
         let consumers: SmallVec<[usize; 8]> = transport.consumers.iter().copied().collect();
         let Some(available) = available else {
@@ -157,7 +158,11 @@ impl Worker {
         let Some(outgoing) = self.transports.get_mut(key).and_then(|transport| transport.outgoing()) else {
             return;
         };
-        let steps = outgoing.steadiness.decide(now, for_video, &wishes);
+        let steps = if is_draining {
+            wishes.iter().map(|wish| wish.is_fixed.then_some(0)).collect()
+        } else {
+            outgoing.steadiness.decide(now, for_video, &wishes)
+        };
         let at_best =
             |(wish, step): (&Wish, &Option<usize>)| step.is_some_and(|step| step + 1 == wish.steps.len());
         let more_is_wanted = !wishes.iter().zip(&steps).all(at_best);
