@@ -20,6 +20,7 @@ use crate::egress::Egress;
 use crate::http::tls::Certificate;
 use crate::http::{self, Routes, Running, Server, Site, StatsReader, StatsSource};
 use crate::live::Rooms;
+use crate::live::access::Access;
 use crate::live::broadcasters::Broadcasters;
 use crate::media::ortc;
 use crate::signaling::{self, Signaling};
@@ -82,9 +83,11 @@ impl App {
         let (signaling, socket_io) = Signaling::new(&config.signaling, rooms.clone());
         let (stopping, stopped) = watch::channel(false);
         let stats = stats_source(&workers, &rooms, &signaling, egress.clone(), server.stats());
+        let access = Access::new(&config.access).map(Arc::new);
         let routes = Routes {
             rooms: rooms.clone(),
             egress: egress.clone(),
+            access: access.clone(),
             broadcasters: Broadcasters::new(config.broadcasters.clone(), rooms.clone()),
             stats,
             stopping: stopped.clone(),
@@ -92,7 +95,7 @@ impl App {
         let find_socket_io =
             axum::middleware::map_request(async |request| signaling::find_socket_io(request));
         let router = http::public(routes.into_router().layer(socket_io), stopped).layer(find_socket_io);
-        let http = server.start(Site::new(router, egress.clone()));
+        let http = server.start(Site::new(router, egress.clone(), access));
         Ok(Self {
             config,
             http_addr,

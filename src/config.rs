@@ -47,6 +47,8 @@ pub struct Config {
     pub broadcasters: live::broadcasters::Config,
     /// HLS.
     pub hls: egress::Config,
+    /// Who may watch over HLS.
+    pub access: live::access::Config,
 }
 
 impl Default for Config {
@@ -62,6 +64,7 @@ impl Default for Config {
             live: live::Config::default(),
             broadcasters: live::broadcasters::Config::default(),
             hls: egress::Config::default(),
+            access: live::access::Config::default(),
         }
     }
 }
@@ -143,6 +146,7 @@ impl Config {
         validate_rtc(&self.rtc)?;
         validate_hls(&self.hls)?;
         self.http.validate().or_else(|(setting, reason)| fail(setting, reason))?;
+        self.access.validate().or_else(|(setting, reason)| fail(setting, reason))?;
         self.https.validate().or_else(|(setting, reason)| fail(setting, reason))?;
         self.signaling.validate().or_else(|(setting, reason)| fail(setting, reason))?;
         self.broadcasters.validate().or_else(|(setting, reason)| fail(setting, reason))?;

@@ -255,6 +255,12 @@ impl Egress {
         }
     }
 
+    /// Whose file `/live/<name>` names, if somebody has it or is about to.
+    #[must_use]
+    pub fn owner(&self, name: &str) -> Option<PeerId> {
+        self.inner.store.owner_of(name)
+    }
+
     /// The file that `/live/<name>` names, as `directives` ask for it: a playlist that is not as far yet, or the part that
     /// one announces as its next, is waited for. Cancel safe.
     ///

@@ -16,6 +16,7 @@ mod site;
 mod sse;
 mod status;
 pub mod tls;
+mod token;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use tower_http::cors::{AllowHeaders, CorsLayer};
 
 use crate::egress::Egress;
 use crate::live::Rooms;
+use crate::live::access::Access;
 use crate::live::broadcasters::Broadcasters;
 
 pub use server::{Running, Server, Stats, StatsReader};
@@ -91,6 +93,8 @@ pub struct Routes {
     pub rooms: Rooms,
     /// The HLS files; none if HLS is off.
     pub egress: Option<Egress>,
+    /// Who may have them; none if everybody may.
+    pub access: Option<Arc<Access>>,
     /// Programs that are peers of a room by requests alone.
     pub broadcasters: Broadcasters,
     /// All counters.
@@ -102,6 +106,7 @@ pub struct Routes {
 #[derive(Clone)]
 struct AppState {
     routes: Routes,
+    files: Option<hls::Files>,
     event_streams: Arc<AtomicUsize>,
 }
 
@@ -109,13 +114,14 @@ impl Routes {
     /// The routes of this module.
     pub fn into_router(self) -> Router {
         let broadcasters = broadcasters::routes(self.broadcasters.clone());
-        let state = AppState { routes: self, event_streams: Arc::default() };
+        let files = self.egress.clone().map(|egress| hls::Files { egress, access: self.access.clone() });
+        let state = AppState { routes: self, files, event_streams: Arc::default() };
         Router::new()
             .route("/health", get(status::health))
             .route("/api/stats", get(status::stats))
             .route("/metrics", get(metrics::metrics))
             .route("/api/live-streams", get(sse::live_streams))
-            .route("/live/{file}", get(hls::file))
+            .route("/live/{*path}", get(hls::file))
             .merge(broadcasters)
             .fallback(get(demo::file))
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

@@ -4,6 +4,7 @@
 //! egress, keeps the books of what belongs to whom, and tells what happened as [`Event`] values. However a peer ends (it
 //! leaves, its socket closes, its media path dies), one function cleans up. Nothing here knows a wire format.
 
+pub mod access;
 mod bitrates;
 pub mod broadcasters;
 mod controls;

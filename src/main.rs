@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use clap::Parser;
@@ -12,6 +13,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use weir::app::App;
 use weir::config::{self, Cli, Command, Config};
+use weir::live::access::Access;
 
 /// Whatever is set: below this level the SCTP stack logs every packet, and in it what people write to each other.
 const SCTP_LOG: &str = "dcsctp=error";
@@ -34,6 +36,13 @@ fn run() -> anyhow::Result<()> {
     match cli.command.unwrap_or(Command::Serve) {
         Command::CheckConfig => {
             std::io::stdout().write_all(config.to_toml().as_bytes()).context("printing the settings")
+        }
+        Command::Token { peer, valid } => {
+            let access =
+                Access::new(&config.access).context("there is no secret: set `secrets` in [access]")?;
+            let until = SystemTime::now().checked_add(valid).context("that is too long")?;
+            let line = format!("{}\n", access.sign(&peer, until));
+            std::io::stdout().write_all(line.as_bytes()).context("printing the token")
         }
         Command::Serve => serve(config),
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -22,12 +23,21 @@ pub struct Cli {
 }
 
 /// What the binary can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Run the server (which is also what happens without a command)
     Serve,
     /// Print the effective settings as TOML and exit
     CheckConfig,
+    /// Print a token that lets its bearer watch over HLS, signed with the first secret of `[access]`
+    Token {
+        /// The peer to watch; a `*` at the end stands for any rest
+        #[arg(long, value_name = "ID", default_value = "*")]
+        peer: String,
+        /// How long a player may begin to watch, as in 90s, 2h or 7days
+        #[arg(long = "for", value_name = "TIME", default_value = "2h", value_parser = humantime::parse_duration)]
+        valid: Duration,
+    },
 }
 
 /// Settings on the command line: they win over the environment and the file.

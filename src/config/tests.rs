@@ -80,6 +80,9 @@ fn another(path: &str, default: &Value) -> (String, Value) {
         Value::Array(_) if path == "broadcasters.destinations" => {
             ("192.0.2.0/24, ::1".into(), strings(&["192.0.2.0/24", "::1/128"]))
         }
+        Value::Array(_) if path == "access.secrets" => {
+            ("0123456789abcdef, fedcba9876543210".into(), strings(&["(hidden)", "(hidden)"]))
+        }
         Value::Array(_) => {
             ("192.0.2.1, media.example.org".into(), strings(&["192.0.2.1", "media.example.org"]))
         }

@@ -322,22 +322,27 @@ impl Store {
         }
     }
 
+    /// The peer that has, or will have, a file of this name.
+    pub(super) fn owner_of(&self, name: &str) -> Option<PeerId> {
+        self.owner(name).map(|(peer, _)| peer)
+    }
+
     pub(super) fn file(&self, name: &str) -> Option<HlsFile> {
-        self.owner(name)?.get(name)
+        self.owner(name)?.1.get(name)
     }
 
     pub(super) async fn fetch(&self, name: &str, directives: Directives) -> Result<HlsFile, FetchError> {
-        let files = self.owner(name).ok_or(FetchError::NotFound)?;
+        let (_, files) = self.owner(name).ok_or(FetchError::NotFound)?;
         files.fetch(name, directives, &self.waiting).await
     }
 
-    /// The files of the peer that has, or will have, a file of this name.
-    fn owner(&self, name: &str) -> Option<Arc<PeerFiles>> {
+    /// The peer that has, or will have, a file of this name, with its files.
+    fn owner(&self, name: &str) -> Option<(PeerId, Arc<PeerFiles>)> {
         let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
-        owners(name)
-            .filter_map(|owner| owner.parse::<PeerId>().ok())
-            .find_map(|owner| peers.get(&owner).filter(|files| files.contents().find(name).is_some()))
-            .cloned()
+        owners(name).filter_map(|owner| owner.parse::<PeerId>().ok()).find_map(|owner| {
+            let files = peers.get(&owner).filter(|files| files.contents().find(name).is_some())?;
+            Some((owner, Arc::clone(files)))
+        })
     }
 
     /// How many files all peers have, and how many bytes they hold.

@@ -1,5 +1,8 @@
 //! `GET /live/<file>`: playlists and segments, straight from memory.
 
+use std::sync::Arc;
+use std::time::SystemTime;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::HeaderName;
@@ -7,8 +10,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::range::{Wanted, wanted};
+use super::token::{self, Asked};
 use super::{AppState, error};
 use crate::egress::{Egress, Encoded, FetchError, HlsFile};
+use crate::ids::PeerId;
+use crate::live::access::{Access, Denied, Purpose};
 use crate::media::playlist::Directives;
 
 /// Room for the header lines of an answer, those included that the server adds.
@@ -16,33 +22,68 @@ const MAX_ANSWER_HEADERS: usize = 12;
 /// Where the files are.
 pub(super) const PREFIX: &str = "/live/";
 
+/// What caches may do with a playlist that was asked for with `_HLS_msn`: what it has to hold is in its address, so it
+/// is good for six target durations (RFC 8216bis appendix B.1).
+const CACHE_RELOADS: &str = "public, max-age=18";
+
+/// The files, and who may have them.
+#[derive(Clone)]
+pub(super) struct Files {
+    pub(super) egress: Egress,
+    /// None if everybody may.
+    pub(super) access: Option<Arc<Access>>,
+}
+
 pub(super) async fn file(
     State(state): State<AppState>,
-    Path(name): Path<String>,
+    Path(path): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    match &state.routes.egress {
-        Some(egress) => answer(egress, &name, query.as_deref(), &headers).await,
+    match &state.files {
+        Some(files) => files.answer(&path, query.as_deref().unwrap_or_default(), &headers).await,
         None => error(StatusCode::NOT_FOUND, "no such file"),
     }
 }
 
-/// The answer to a request for `name`, as soon as it is as far as the query asks.
-pub(super) async fn answer(
-    egress: &Egress,
-    name: &str,
-    query: Option<&str>,
-    headers: &HeaderMap,
-) -> Response {
-    let directives = match Directives::parse(query.unwrap_or_default()) {
-        Ok(directives) => directives,
-        Err(reason) => return error(StatusCode::BAD_REQUEST, &reason.to_string()),
-    };
-    match egress.fetch(name, directives).await {
-        Ok(file) => respond(&file, headers),
-        Err(reason) => error(status(reason), &reason.to_string()),
+impl Files {
+    /// The answer to a request for `path` below [`PREFIX`], as soon as the file is as far as the query asks.
+    pub(super) async fn answer(&self, path: &str, query: &str, headers: &HeaderMap) -> Response {
+        let asked = Asked::read(path, query, headers);
+        if let Err(denied) = self.check(&asked) {
+            return refuse(denied);
+        }
+        let directives = match Directives::parse(query) {
+            Ok(directives) => directives,
+            Err(reason) => return error(StatusCode::BAD_REQUEST, &reason.to_string()),
+        };
+        let mut file = match self.egress.fetch(asked.name, directives).await {
+            Ok(file) => file,
+            Err(reason) => return error(status(reason), &reason.to_string()),
+        };
+        if directives.until.is_some() && file.is_playlist() {
+            file.cache_control = CACHE_RELOADS;
+        }
+        match asked.token.filter(|_| self.access.is_some() && asked.in_query && file.is_playlist()) {
+            Some(token) => respond(&with_token(&file, token), headers),
+            None => respond(&file, headers),
+        }
     }
+
+    fn check(&self, asked: &Asked<'_>) -> Result<(), Denied> {
+        let Some(access) = &self.access else { return Ok(()) };
+        let peer = self.egress.owner(asked.name);
+        let is_master =
+            |peer: &PeerId| asked.name.strip_suffix(".m3u8").is_some_and(|stem| stem == peer.as_str());
+        let purpose = if peer.as_ref().is_some_and(is_master) { Purpose::Begin } else { Purpose::GoOn };
+        access.check(asked.token, peer.as_ref(), purpose, SystemTime::now())
+    }
+}
+
+/// The playlist for the one who showed this token.
+fn with_token(playlist: &HlsFile, token: &str) -> HlsFile {
+    let text = token::leading(&String::from_utf8_lossy(&playlist.body), token);
+    HlsFile::new(playlist.content_type, "private, max-age=1", text.into())
 }
 
 const fn status(reason: FetchError) -> StatusCode {
@@ -51,6 +92,16 @@ const fn status(reason: FetchError) -> StatusCode {
         FetchError::TooFar => StatusCode::BAD_REQUEST,
         FetchError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     }
+}
+
+fn refuse(denied: Denied) -> Response {
+    let (status, challenge) = match denied {
+        Denied::Missing => (StatusCode::UNAUTHORIZED, "Bearer"),
+        Denied::Invalid | Denied::Expired => (StatusCode::UNAUTHORIZED, "Bearer error=\"invalid_token\""),
+        Denied::OutOfScope => (StatusCode::FORBIDDEN, "Bearer error=\"insufficient_scope\""),
+    };
+    let headers = [(header::WWW_AUTHENTICATE, challenge), (header::CACHE_CONTROL, "no-store")];
+    (headers, error(status, &denied.to_string())).into_response()
 }
 
 pub(super) fn respond(file: &HlsFile, request: &HeaderMap) -> Response {

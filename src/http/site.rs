@@ -4,6 +4,7 @@
 //! more than the answer itself. Both ways give the same answers; a test compares them.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
@@ -15,8 +16,9 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
 
-use super::hls;
+use super::hls::{self, Files};
 use crate::egress::Egress;
+use crate::live::access::Access;
 
 /// What holds for every answer, as the layers of [`super::public`] say it.
 const FOR_ALL: [(HeaderName, HeaderValue); 3] = [
@@ -29,20 +31,22 @@ const FOR_ALL: [(HeaderName, HeaderValue); 3] = [
 #[derive(Clone)]
 pub struct Site {
     router: TowerToHyperService<Router>,
-    egress: Option<Egress>,
+    files: Option<Files>,
 }
 
 impl Site {
-    /// Answers with the files of `egress` where it can, and else with `router`, which has to know them too.
+    /// Answers with the files of `egress` where it can, and else with `router`, which has to know them too. `access` says
+    /// who may have them; none if everybody may.
     #[must_use]
-    pub fn new(router: Router, egress: Option<Egress>) -> Self {
-        Self { router: TowerToHyperService::new(router), egress }
+    pub fn new(router: Router, egress: Option<Egress>, access: Option<Arc<Access>>) -> Self {
+        let files = egress.map(|egress| Files { egress, access });
+        Self { router: TowerToHyperService::new(router), files }
     }
 }
 
 impl From<Router> for Site {
     fn from(router: Router) -> Self {
-        Self::new(router, None)
+        Self::new(router, None, None)
     }
 }
 
@@ -55,9 +59,9 @@ impl Service<Request<Incoming>> for Site {
     >;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        match &self.egress {
-            Some(egress) if is_plain(&request) => {
-                let answer = answer(egress.clone(), request.map(drop));
+        match &self.files {
+            Some(files) if is_plain(&request) => {
+                let answer = answer(files.clone(), request.map(drop));
                 Either::Left(Box::pin(async { Ok(answer.await) }))
             }
             _ => Either::Right(self.router.call(request)),
@@ -68,12 +72,12 @@ impl Service<Request<Incoming>> for Site {
 /// Whether the request is for an HLS file, with nothing in it that has to be decoded.
 fn is_plain<B>(request: &Request<B>) -> bool {
     let name = request.uri().path().strip_prefix(hls::PREFIX);
-    request.method() == Method::GET && name.is_some_and(|name| !name.contains(['%', '/']))
+    request.method() == Method::GET && name.is_some_and(|name| !name.contains('%'))
 }
 
-async fn answer(egress: Egress, request: Request<()>) -> Response {
-    let name = request.uri().path().strip_prefix(hls::PREFIX).unwrap_or_default();
-    as_for_all(hls::answer(&egress, name, request.uri().query(), request.headers()).await)
+async fn answer(files: Files, request: Request<()>) -> Response {
+    let path = request.uri().path().strip_prefix(hls::PREFIX).unwrap_or_default();
+    as_for_all(files.answer(path, request.uri().query().unwrap_or_default(), request.headers()).await)
 }
 
 /// Adds what the layers around the router would have added.

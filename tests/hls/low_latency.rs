@@ -44,12 +44,12 @@ impl Site {
         let (stop, stopping) = watch::channel(false);
         let stats: http::StatsSource = Arc::new(|| Box::pin(async { serde_json::Value::Null }));
         let broadcasters = Broadcasters::new(broadcasters::Config::default(), rooms.clone());
-        let routes = Routes { rooms, broadcasters, egress, stats, stopping: stopping.clone() };
+        let routes = Routes { rooms, broadcasters, egress, access: None, stats, stopping: stopping.clone() };
         let config = http::Config { listen: ([127, 0, 0, 1], 0).into(), ..http::Config::default() };
         let web = http::Server::bind(&config).await?;
         let address = web.address();
         let router = http::public(routes.into_router(), stopping);
-        let running = web.start(http::Site::new(router, Some(server.egress.clone())));
+        let running = web.start(http::Site::new(router, Some(server.egress.clone()), None));
         server.event().await?;
         Ok(Self { address, server, sources, workers, _running: running, _stop: stop })
     }

@@ -78,6 +78,7 @@ fn files_are_found_by_name_whatever_the_peer_is_called() {
         store.insert(&peer.parse().unwrap(), &files);
         for name in names {
             assert_eq!(store.file(&name).unwrap().body, Bytes::from(peer), "{name}");
+            assert_eq!(store.owner_of(&name).unwrap().as_str(), peer, "{name}");
         }
     }
     for name in ["", ".m3u8", "c.m3u8", "a.ts", "../a.m3u8", "video_a.m4s", "video__001.m4s", "é.m3u8"] {

@@ -19,7 +19,8 @@ const STOP_TIMEOUT_MS = 5_000;
 const POLL_MS = 50;
 const LOOPBACK = '127.0.0.1';
 
-function binary(): string {
+/** The binary that is tested. */
+export function weirBinary(): string {
   const target = process.env['CARGO_TARGET_DIR'] ?? join(REPOSITORY, 'target');
   const path = process.env['WEIR_BIN'] ?? join(target, 'debug/weir');
   if (!existsSync(path)) {
@@ -90,7 +91,7 @@ export class Weir {
     // WEIR_BIN is meant for this file: weir would take it for a misspelt setting.
     const { WEIR_BIN: _, ...env } = process.env;
     Object.assign(env, this.#network.settings);
-    const child = spawn(binary(), flags, { cwd: REPOSITORY, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(weirBinary(), flags, { cwd: REPOSITORY, env, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = child;
     for (const stream of [child.stdout, child.stderr]) {
       stream.on('data', (chunk: Buffer) => {
