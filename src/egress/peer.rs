@@ -254,12 +254,15 @@ impl Peer {
         }
     }
 
-    /// Lets all video follow the audio, or else the best video.
+    /// Lets all video follow the audio, or else the best video, and segments tell the publisher's time.
     fn synchronise(&mut self) {
         let mut feeds: Vec<(&Rendition, &mut Feed)> = self.feeds.iter_mut().collect();
         feeds.sort_by_key(|(rendition, _)| (**rendition != Rendition::Audio, **rendition));
         let Some(((_, reference), others)) = feeds.split_first_mut() else { return };
         others.iter_mut().for_each(|(_, feed)| feed.clock.follow(&reference.clock));
+        if let Some(epoch) = reference.clock.publisher_epoch() {
+            self.presentation.set_recorded_epoch(epoch);
+        }
     }
 
     fn forward(&mut self, rendition: Rendition) {

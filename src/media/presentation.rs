@@ -37,6 +37,11 @@ const SEGMENTS_WITH_OLD_PARTS: usize = 3;
 /// of a peer that comes back are new as well.
 const PART_NUMBERS: u64 = 64;
 
+/// A publisher's wall clock that differs more from this machine's is not believed.
+const MAX_CLOCK_ERROR: Duration = Duration::from_secs(10);
+/// How much the wall clock that times are told by may be corrected from one segment to the next.
+const MAX_CLOCK_STEP: Duration = Duration::from_millis(10);
+
 /// How much is listed and kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
@@ -114,8 +119,10 @@ pub struct Presentation {
     names: Names,
     window: Window,
     part_target: Duration,
-    /// What the timeline's beginning was by the wall clock.
+    /// What the timeline's beginning is by the wall clock that the next segment's times are told by.
     epoch: SystemTime,
+    /// What it is by the publisher's wall clock.
+    recorded_epoch: Option<SystemTime>,
     /// Segments, oldest first: first the grace ones, then the listed ones, then the open one.
     kept: VecDeque<Kept>,
     listed: usize,
@@ -138,6 +145,7 @@ impl Presentation {
             window,
             part_target: part_length(part),
             epoch,
+            recorded_epoch: None,
             kept: VecDeque::new(),
             listed: 0,
             discontinuities: 0,
@@ -164,6 +172,25 @@ impl Presentation {
         self.master_changed |= changed;
     }
 
+    /// Tells what the timeline's beginning was by the wall clock of whoever recorded it. The times of segments are told
+    /// by that clock, unless it is wrong by far.
+    pub fn set_recorded_epoch(&mut self, epoch: SystemTime) {
+        self.recorded_epoch = Some(epoch).filter(|epoch| difference(*epoch, self.epoch) <= MAX_CLOCK_ERROR);
+    }
+
+    /// Goes over to the recording clock: at once if nothing was told by another one yet, and else in steps that no player
+    /// notices.
+    fn correct_clock(&mut self) {
+        let Some(wanted) = self.recorded_epoch else { return };
+        let step = match difference(wanted, self.epoch) {
+            distance if self.kept.is_empty() => distance,
+            distance => distance.min(MAX_CLOCK_STEP),
+        };
+        let corrected =
+            if wanted > self.epoch { self.epoch.checked_add(step) } else { self.epoch.checked_sub(step) };
+        self.epoch = corrected.unwrap_or(self.epoch);
+    }
+
     /// Begins a segment.
     ///
     /// # Errors
@@ -178,7 +205,9 @@ impl Presentation {
             tracks.insert(rendition, Track::new(init_uri, format));
         }
         self.discontinuities += u64::from(opening.discontinuity);
+        self.correct_clock();
         self.kept.push_back(Kept {
+            epoch: self.epoch,
             sequence: opening.sequence,
             discontinuity: opening.discontinuity,
             discontinuities: self.discontinuities,
@@ -218,7 +247,6 @@ impl Presentation {
     /// # Errors
     /// Fails if a box can't be written, which needs a part of 4 GB; the part is then missing.
     pub fn push(&mut self, part: &Part) -> Result<(), mp4_atom::Error> {
-        let recorded = self.wall_clock(MediaTime::from_ticks(part.base, part.rate));
         let Some(kept) = self.kept.iter_mut().rev().find(|kept| kept.sequence == part.sequence) else {
             return Ok(());
         };
@@ -228,7 +256,8 @@ impl Presentation {
         let first = track.count == 0;
         let body = fmp4::chunk(first, self.fragments, part.base, &part.samples)?;
         if first {
-            track.recorded = Some(recorded);
+            let since = MediaTime::from_ticks(part.base, part.rate).since(MediaTime::default());
+            track.recorded = kept.epoch.checked_add(since);
             track.independent = part.independent;
             self.master_changed = true;
         }
@@ -299,10 +328,6 @@ impl Presentation {
             self.tracks(rendition).filter(|_| complete).map(|track| track.duration).sum()
         };
         self.offered().into_iter().map(sum).min().unwrap_or_default()
-    }
-
-    fn wall_clock(&self, moment: MediaTime) -> SystemTime {
-        self.epoch.checked_add(moment.since(MediaTime::default())).unwrap_or(self.epoch)
     }
 
     fn window_segments(&self) -> impl DoubleEndedIterator<Item = &Kept> {
@@ -399,4 +424,8 @@ impl Presentation {
         let (name, position) = (self.names.playlist(rendition), line.position);
         Some(Listing { name, full: text, delta, plain, position, hint, ended: self.ended })
     }
+}
+
+fn difference(one: SystemTime, other: SystemTime) -> Duration {
+    one.duration_since(other).unwrap_or_else(|reason| reason.duration())
 }

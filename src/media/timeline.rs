@@ -5,7 +5,7 @@
 //! belong together. Pure: time comes in as values, and every moment is a [`MediaTime`].
 
 use std::ops::Add;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 /// How far a timestamp may be from its arrival before the track is anchored anew: the publisher's clock jumped.
@@ -20,6 +20,9 @@ const SLEW_DIVISOR: i64 = 20;
 const AUDIO_DEADBAND_NS: i64 = 80_000_000;
 /// Sender reports that want a bigger shift than this between audio and video are not believed.
 const MAX_SYNC_SHIFT_NS: i64 = 3_000_000_000;
+
+/// NTP counts from 1900 (RFC 5905 section 6).
+const FROM_1900_TO_1970: Duration = Duration::from_secs(2_208_988_800);
 
 /// A moment on a peer's timeline, in nanoseconds since its beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -177,6 +180,14 @@ impl RtpClock {
         }
     }
 
+    /// What the publisher's wall clock showed at this timeline's beginning, if sender reports told.
+    #[must_use]
+    pub fn publisher_epoch(&self) -> Option<SystemTime> {
+        let since_1900 = self.offset_to_publisher()?.checked_neg()?;
+        let since_1900 = Duration::from_nanos(u64::try_from(since_1900).ok()?);
+        SystemTime::UNIX_EPOCH.checked_add(since_1900.checked_sub(FROM_1900_TO_1970)?)
+    }
+
     /// Nanoseconds from the publisher's NTP time to this timeline.
     fn offset_to_publisher(&self) -> Option<i64> {
         let (ntp, extended) = self.report?;
@@ -303,6 +314,20 @@ mod tests {
             last = video.moment((frame * 3000) as u32, at_ms(60 + frame * 100 / 3));
         }
         assert!((ms(last) - 119 * 100 / 3).abs() <= 1, "{}", ms(last));
+    }
+
+    #[test]
+    fn sender_reports_tell_the_wall_clock_of_the_publisher() {
+        let mut clock = RtpClock::new(90_000, Pace::Gentle);
+        clock.moment(0, at_ms(0));
+        assert_eq!(clock.publisher_epoch(), None);
+        // 2023-11-14T22:13:20Z, and 9000 ticks are 100 ms.
+        let ntp = (1_700_000_000u64 + 2_208_988_800) << 32;
+        clock.sender_report(ntp, 9000);
+        let begun = clock.publisher_epoch().unwrap() + Duration::from_nanos(START + 100_000_000);
+        assert_eq!(begun, SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+        clock.sender_report(1, 9000);
+        assert_eq!(clock.publisher_epoch(), None, "nobody recorded anything in 1900");
     }
 
     /// An hour in which the sound card's clock runs 0.1 per mille fast, packets jitter by 40 ms, and 5 % of them are

@@ -20,6 +20,8 @@ pub(super) enum Format {
 /// A segment.
 #[derive(Debug)]
 pub(super) struct Kept {
+    /// What the timeline's beginning is by the wall clock.
+    pub(super) epoch: SystemTime,
     pub(super) sequence: u64,
     pub(super) discontinuity: bool,
     /// Discontinuities up to and with this segment's.

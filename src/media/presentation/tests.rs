@@ -344,3 +344,22 @@ fn a_rendition_that_is_gone_and_empty_is_not_offered_to_new_players() {
     shown.push(10);
     assert!(shown.has("p.m3u8", "p-video.m3u8"));
 }
+
+#[test]
+fn times_are_told_by_the_recording_clock_without_a_jump() {
+    let mut shown = Shown::new();
+    // Segments begin 10 s behind the timeline's beginning and last 1.92 s.
+    let told =
+        |shown: &Shown, name: &str, time: &str| shown.has(name, &format!("#EXT-X-PROGRAM-DATE-TIME:{time}"));
+    shown.presentation.set_recorded_epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(1));
+    shown.push(10);
+    shown.presentation.set_recorded_epoch(SystemTime::UNIX_EPOCH + Duration::from_millis(1025));
+    (0..4).for_each(|_| shown.push(10));
+    shown.presentation.set_recorded_epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(100));
+    shown.push(10);
+    for name in ["p-video.m3u8", "p-audio.m3u8"] {
+        for time in ["11.000", "12.930", "14.860", "16.785", "18.705", "20.625"] {
+            assert!(told(&shown, name, &format!("1970-01-01T00:00:{time}Z")), "{}", shown.full(name));
+        }
+    }
+}
