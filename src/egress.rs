@@ -34,7 +34,7 @@ use crate::sfu::api::TapOutput;
 use blocking::Blocking;
 use disk::{LastRound, Mirror};
 use feed::Shared;
-pub use file::{Encoded, HlsFile, PLAYLIST_TYPE};
+pub use file::{Encoded, HlsFile, MANIFEST_TYPE, PLAYLIST_TYPE};
 use meter::Meters;
 pub use meter::PipelineStats;
 use peer::{Command, Ending, Peer, PeerSetup};

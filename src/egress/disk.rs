@@ -47,8 +47,10 @@ impl Mirror {
         let current = self.files.snapshot();
         let mut names: Vec<&String> = current.keys().collect();
         // Media first, master playlists last: what a file on disk names is there already.
-        names.sort_by_key(|name| {
-            (name.ends_with(".m3u8"), !(name.ends_with("-video.m3u8") || name.ends_with("-audio.m3u8")))
+        names.sort_by_key(|name| match name.rsplit_once('.') {
+            Some((stem, "m3u8")) => 1 + u8::from(!stem.contains("-video") && !stem.ends_with("-audio")),
+            Some((_, "mpd")) => 2,
+            _ => 0,
         });
         for name in names {
             let Some(file) = current.get(name) else { continue };
@@ -99,7 +101,7 @@ pub(super) fn prepare(folder: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let ours = path.extension().and_then(|extension| extension.to_str());
-        if matches!(ours, Some("m3u8" | "m4s" | "mp4" | "part")) && path.is_file() {
+        if matches!(ours, Some("m3u8" | "mpd" | "m4s" | "mp4" | "part")) && path.is_file() {
             std::fs::remove_file(&path)?;
         }
     }

@@ -10,6 +10,8 @@ use flate2::write::GzEncoder;
 
 /// The MIME type of playlists (RFC 8216 section 4).
 pub const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
+/// The MIME type of DASH manifests (ISO/IEC 23009-1 annex C).
+pub const MANIFEST_TYPE: &str = "application/dash+xml";
 
 /// One file of a peer's HLS, ready to be sent.
 #[derive(Debug, Clone)]
@@ -71,7 +73,7 @@ impl HlsFile {
     /// Whether this is text that changes, and not media.
     #[must_use]
     pub fn is_playlist(&self) -> bool {
-        self.content_type == PLAYLIST_TYPE
+        [PLAYLIST_TYPE, MANIFEST_TYPE].contains(&self.content_type)
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::{HlsFile, PLAYLIST_TYPE};
+use super::{HlsFile, MANIFEST_TYPE, PLAYLIST_TYPE};
 use crate::ids::PeerId;
 use crate::media::playlist::{Directives, Position, Wait};
 use crate::media::presentation::{FileKind, Listing, Update, owners};
@@ -292,6 +292,7 @@ impl Drop for Place<'_> {
 const fn headers(kind: FileKind) -> (&'static str, &'static str) {
     match kind {
         FileKind::Master => (PLAYLIST_TYPE, "public, max-age=1"),
+        FileKind::Manifest => (MANIFEST_TYPE, "public, max-age=1"),
         FileKind::Media(Rendition::Video(_)) | FileKind::Part(Rendition::Video(_)) => {
             ("video/mp4", "public, max-age=3600, immutable")
         }

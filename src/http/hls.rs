@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use super::range::{Wanted, wanted};
 use super::token::{self, Asked};
 use super::{AppState, error};
-use crate::egress::{Egress, Encoded, FetchError, HlsFile};
+use crate::egress::{Egress, Encoded, FetchError, HlsFile, MANIFEST_TYPE};
 use crate::ids::PeerId;
 use crate::live::access::{Access, Denied, Purpose};
 use crate::media::playlist::Directives;
@@ -80,9 +80,13 @@ impl Files {
     }
 }
 
-/// The playlist for the one who showed this token.
+/// The playlist, or manifest, for the one who showed this token.
 fn with_token(playlist: &HlsFile, token: &str) -> HlsFile {
-    let text = token::leading(&String::from_utf8_lossy(&playlist.body), token);
+    let text = String::from_utf8_lossy(&playlist.body);
+    let text = match playlist.content_type {
+        MANIFEST_TYPE => token::leading_manifest(&text, token),
+        _ => token::leading(&text, token),
+    };
     HlsFile::new(playlist.content_type, "private, max-age=1", text.into())
 }
 

@@ -62,6 +62,11 @@ pub(super) fn leading(playlist: &str, token: &str) -> String {
     text
 }
 
+/// A DASH manifest all of whose URIs lead there (ISO/IEC 23009-1 section 5.6).
+pub(super) fn leading_manifest(manifest: &str, token: &str) -> String {
+    manifest.replacen("<Period", &format!("<BaseURL>{MARK}{token}/</BaseURL><Period"), 1)
+}
+
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
@@ -98,5 +103,13 @@ mod tests {
         );
         let media = "#EXT-X-MAP:URI=\"i.mp4\"\n#EXT-X-PART:DURATION=1,URI=\"p.m4s\"\n#EXTINF:2,\ns.m4s\n";
         assert_eq!(leading(media, "T").matches("~T/").count(), 3);
+    }
+    #[test]
+    fn a_manifest_takes_the_token_along_before_its_first_period() {
+        let manifest = "<MPD type=\"dynamic\"><Period id=\"0\"/><Period id=\"1\"/></MPD>";
+        assert_eq!(
+            leading_manifest(manifest, "T.S"),
+            "<MPD type=\"dynamic\"><BaseURL>~T.S/</BaseURL><Period id=\"0\"/><Period id=\"1\"/></MPD>"
+        );
     }
 }

@@ -1,8 +1,9 @@
-//! What a peer's HLS looks like from outside: names, sliding window, init segments, and the playlists over them.
+//! What a peer's HLS and DASH look like from outside: names, sliding window, init segments, and the playlists over them.
 //!
 //! Takes what the segmenter gives out and answers with the files and playlists that change. Pure: bytes and texts out,
 //! no store, no disk.
 
+mod dash;
 mod kept;
 mod master;
 mod names;
@@ -56,6 +57,8 @@ pub struct Window {
 pub enum FileKind {
     /// The master playlist.
     Master,
+    /// The DASH manifest.
+    Manifest,
     /// An init or media segment; never changes.
     Media(Rendition),
     /// A part of a segment; never changes, and is of no use where there is no blocking reload.
@@ -121,12 +124,15 @@ pub struct Presentation {
     part_target: Duration,
     /// What the timeline's beginning is by the wall clock that the next segment's times are told by.
     epoch: SystemTime,
+    /// The same by this machine's clock, whatever the recording clock says: segments can be had by it.
+    own_epoch: SystemTime,
     /// What it is by the publisher's wall clock.
     recorded_epoch: Option<SystemTime>,
     /// Segments, oldest first: first the grace ones, then the listed ones, then the open one.
     kept: VecDeque<Kept>,
     listed: usize,
     discontinuities: u64,
+    period: MediaTime,
     lines: BTreeMap<Rendition, Line>,
     gone: BTreeSet<Rendition>,
     fragments: u32,
@@ -134,6 +140,7 @@ pub struct Presentation {
     update: Update,
     changed: BTreeSet<Rendition>,
     master_changed: bool,
+    manifest_changed: bool,
 }
 
 impl Presentation {
@@ -145,10 +152,12 @@ impl Presentation {
             window,
             part_target: part_length(part),
             epoch,
+            own_epoch: epoch,
             recorded_epoch: None,
             kept: VecDeque::new(),
             listed: 0,
             discontinuities: 0,
+            period: MediaTime::default(),
             lines: BTreeMap::new(),
             gone: BTreeSet::new(),
             fragments: 0,
@@ -156,6 +165,7 @@ impl Presentation {
             update: Update::default(),
             changed: BTreeSet::new(),
             master_changed: false,
+            manifest_changed: false,
         }
     }
 
@@ -206,11 +216,15 @@ impl Presentation {
         }
         self.discontinuities += u64::from(opening.discontinuity);
         self.correct_clock();
+        if opening.discontinuity || self.kept.is_empty() {
+            self.period = opening.start;
+        }
         self.kept.push_back(Kept {
             epoch: self.epoch,
             sequence: opening.sequence,
             discontinuity: opening.discontinuity,
             discontinuities: self.discontinuities,
+            period: self.period,
             tracks,
         });
         self.listed += 1;
@@ -258,12 +272,14 @@ impl Presentation {
         if first {
             let since = MediaTime::from_ticks(part.base, part.rate).since(MediaTime::default());
             track.recorded = kept.epoch.checked_add(since);
+            (track.base, track.rate) = (part.base, part.rate);
             track.independent = part.independent;
             self.master_changed = true;
         }
         let ticks: u64 = part.samples.iter().map(|sample| u64::from(sample.duration)).sum();
         let duration = MediaTime::from_ticks(ticks, part.rate).since(MediaTime::default());
         track.duration += duration;
+        track.ticks = track.ticks.saturating_add(ticks);
         track.bytes += body.len();
         track.samples += part.samples.len();
         track.filler &= part.filler;
@@ -295,12 +311,14 @@ impl Presentation {
         }
         self.changed.insert(rendition);
         self.master_changed = true;
+        self.manifest_changed |= kept.is_complete();
         self.drop_parts(rendition);
     }
 
     /// Ends the playlists: no segment will follow.
     pub fn end(&mut self) {
         self.ended = true;
+        self.manifest_changed = true;
         self.changed.extend(self.lines.keys().copied());
     }
 
@@ -315,6 +333,12 @@ impl Presentation {
         if whole && std::mem::take(&mut self.master_changed) {
             let body = self.master_playlist().to_string().into();
             self.update.files.push(File { name: self.names.master(), kind: FileKind::Master, body });
+        }
+        if std::mem::take(&mut self.manifest_changed)
+            && let Some(text) = self.manifest()
+        {
+            let (name, body) = (self.names.manifest(), text.into());
+            self.update.files.push(File { name, kind: FileKind::Manifest, body });
         }
         std::mem::take(&mut self.update)
     }

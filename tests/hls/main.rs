@@ -263,9 +263,11 @@ async fn shutdown_ends_every_playlist_in_time_and_leaves_whole_files() -> Result
         let mut viewer = Viewer::new(&server.egress, peer);
         viewer.read()?;
         assert!(viewer.video.newest.ended && viewer.audio.newest.ended);
-        let playlist = server.folder.path().join(format!("live/{peer}.m3u8"));
-        let found = viewer::ffprobe(&playlist, &["-show_streams"])?;
-        assert_eq!(found["streams"].as_array().map(Vec::len), Some(2));
+        for kind in ["m3u8", "mpd"] {
+            let path = server.folder.path().join(format!("live/{peer}.{kind}"));
+            let found = viewer::ffprobe(&path, &["-show_streams"])?;
+            assert_eq!(found["streams"].as_array().map(Vec::len), Some(2), "{kind}");
+        }
     }
     // Nothing begins any more.
     let _late = server.publish("c", Codec::Opus, (0, 0))?;

@@ -9,12 +9,23 @@ use bytes::{Bytes, BytesMut};
 use crate::media::fmp4::{AudioConfig, VideoConfig};
 use crate::media::playlist::{ListedPart, ListedSegment};
 use crate::media::segmenter::Rendition;
+use crate::media::timeline::MediaTime;
 
 /// What a decoder of a rendition needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Format {
     Video(Arc<VideoConfig>),
     Audio(Arc<AudioConfig>),
+}
+
+impl Format {
+    /// The codec as RFC 6381 writes it.
+    pub(super) fn codec(&self) -> String {
+        match self {
+            Self::Video(config) => config.codec(),
+            Self::Audio(config) => config.codec().to_owned(),
+        }
+    }
 }
 
 /// A segment.
@@ -26,12 +37,20 @@ pub(super) struct Kept {
     pub(super) discontinuity: bool,
     /// Discontinuities up to and with this segment's.
     pub(super) discontinuities: u64,
+    /// When the first segment behind the last discontinuity began.
+    pub(super) period: MediaTime,
     pub(super) tracks: BTreeMap<Rendition, Track>,
 }
 
 impl Kept {
     pub(super) fn duration(&self) -> Duration {
         self.tracks.values().map(|track| track.duration).max().unwrap_or_default()
+    }
+
+    /// Whether every rendition of which anything came is complete.
+    pub(super) fn is_complete(&self) -> bool {
+        let mut tracks = self.tracks.values().filter(|track| track.count > 0).peekable();
+        tracks.peek().is_some() && tracks.all(|track| track.uri.is_some())
     }
 }
 
@@ -42,6 +61,12 @@ pub(super) struct Track {
     pub(super) format: Format,
     /// When its first sample was recorded; nothing was, as long as it is empty.
     pub(super) recorded: Option<SystemTime>,
+    /// Ticks per second of the two times below.
+    pub(super) rate: u32,
+    /// When it begins.
+    pub(super) base: u64,
+    /// How long it is, without the rounding of `duration`.
+    pub(super) ticks: u64,
     pub(super) duration: Duration,
     pub(super) bytes: usize,
     pub(super) samples: usize,
@@ -62,6 +87,9 @@ impl Track {
             init_uri,
             format,
             recorded: None,
+            rate: 1,
+            base: 0,
+            ticks: 0,
             duration: Duration::ZERO,
             bytes: 0,
             samples: 0,
@@ -71,6 +99,11 @@ impl Track {
             count: 0,
             parts: Vec::new(),
         }
+    }
+
+    /// When it ends.
+    pub(super) fn end(&self) -> MediaTime {
+        MediaTime::from_ticks(self.base.saturating_add(self.ticks), self.rate)
     }
 
     /// The bytes of all parts in one piece, which the parts then are pieces of: nothing is kept twice.

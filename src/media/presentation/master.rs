@@ -11,6 +11,14 @@ use crate::media::segmenter::Rendition;
 /// Segments shorter than this say nothing about the bit rate (RFC 8216bis section 4.4.6.2: half a target duration).
 const BIT_RATE_MIN: Duration = Duration::from_millis(TARGET_DURATION_SECS * 500);
 
+/// Bit rates of what is listed, in bit/s.
+pub(super) struct BitRate {
+    /// Of the heaviest segment.
+    pub(super) peak: u64,
+    /// Of all segments together.
+    pub(super) average: u64,
+}
+
 impl Presentation {
     /// Which renditions new players are told of.
     pub(super) fn offered(&self) -> BTreeSet<Rendition> {
@@ -38,7 +46,8 @@ impl Presentation {
         }
     }
 
-    fn variant(&self, rendition: Rendition, with_audio: bool) -> Variant {
+    /// What a rendition takes, alone or with the audio, in bit/s.
+    pub(super) fn bit_rate(&self, rendition: Rendition, with_audio: bool) -> BitRate {
         let rate = |bytes: usize, time: Duration| (bytes as f64 * 8.0 / time.as_secs_f64().max(0.001)) as u64;
         let (mut peak, mut bytes, mut time) = (0, 0, Duration::ZERO);
         for kept in self.window_segments() {
@@ -51,9 +60,14 @@ impl Presentation {
                 peak = peak.max(rate(size, track.duration));
             }
         }
-        let average_bandwidth = rate(bytes, time);
+        let average = rate(bytes, time);
+        BitRate { peak: peak.max(average), average }
+    }
+
+    fn variant(&self, rendition: Rendition, with_audio: bool) -> Variant {
+        let BitRate { peak, average } = self.bit_rate(rendition, with_audio);
         let video = self.video_attributes(rendition);
-        Variant { bandwidth: peak.max(average_bandwidth), average_bandwidth, video }
+        Variant { bandwidth: peak, average_bandwidth: average, video }
     }
 
     fn video_attributes(&self, rendition: Rendition) -> Option<VideoAttributes> {

@@ -20,6 +20,11 @@ impl Names {
         format!("{}.m3u8", self.peer)
     }
 
+    /// The DASH manifest.
+    pub(super) fn manifest(&self) -> String {
+        format!("{}.mpd", self.peer)
+    }
+
     pub(super) fn playlist(&self, rendition: Rendition) -> String {
         match rendition {
             Rendition::Video(VideoId::BEST) => format!("{}-video.m3u8", self.peer),
@@ -37,6 +42,11 @@ impl Names {
         format!("{}_{}_{sequence:03}.m4s", prefix(rendition), self.peer)
     }
 
+    /// What stands for the names of all segments in a manifest (ISO/IEC 23009-1 section 5.3.9.4.4).
+    pub(super) fn numbered(&self, rendition: Rendition) -> String {
+        format!("{}_{}_$Number%03d$.m4s", prefix(rendition), self.peer)
+    }
+
     /// Parts are counted through all segments, so that the next one's name is known before it is known which segment it
     /// belongs to.
     pub(super) fn part(&self, rendition: Rendition, number: u64) -> String {
@@ -44,7 +54,7 @@ impl Names {
     }
 }
 
-fn prefix(rendition: Rendition) -> String {
+pub(super) fn prefix(rendition: Rendition) -> String {
     match rendition {
         Rendition::Video(VideoId::BEST) => "video".to_owned(),
         Rendition::Video(id) => format!("video{}", id.index()),
@@ -55,6 +65,7 @@ fn prefix(rendition: Rendition) -> String {
 /// The peers that a file of this name may belong to: ids may hold the very marks that names are made of.
 pub fn owners(name: &str) -> impl Iterator<Item = &str> {
     let playlist = name.strip_suffix(".m3u8");
+    let manifest = name.strip_suffix(".mpd");
     let rendition =
         playlist.and_then(|stem| stem.strip_suffix("-video").or_else(|| stem.strip_suffix("-audio")));
     let further = playlist.and_then(|stem| stem.rsplit_once("-video-")).filter(|(_, id)| is_further(id));
@@ -66,7 +77,7 @@ pub fn owners(name: &str) -> impl Iterator<Item = &str> {
         |suffix| media.and_then(|(_, rest)| rest.strip_suffix(suffix)).and_then(|stem| stem.rsplit_once('_'));
     let segment = numbered(".m4s").map(|(peer, _)| peer);
     let init = numbered(".mp4").and_then(|(peer, _)| peer.strip_suffix("_init"));
-    [playlist, rendition, further.map(|(peer, _)| peer), segment, init].into_iter().flatten()
+    [playlist, manifest, rendition, further.map(|(peer, _)| peer), segment, init].into_iter().flatten()
 }
 
 /// Whether this is the number of a video rendition below the best one.
@@ -89,6 +100,7 @@ mod tests {
             ] {
                 for name in [
                     names.master(),
+                    names.manifest(),
                     names.playlist(rendition),
                     names.init(rendition, 0),
                     names.segment(rendition, 7),

@@ -56,7 +56,11 @@ impl Shown {
         for file in update.files {
             let same = self.files.insert(file.name.clone(), file.body.clone());
             let changes = same.is_some_and(|before| before != file.body);
-            assert!(!changes || file.kind == FileKind::Master, "{} was changed", file.name);
+            assert!(
+                !changes || matches!(file.kind, FileKind::Master | FileKind::Manifest),
+                "{} was changed",
+                file.name
+            );
         }
         for listing in update.listings {
             self.listings.insert(listing.name.clone(), listing);
@@ -362,4 +366,78 @@ fn times_are_told_by_the_recording_clock_without_a_jump() {
             assert!(told(&shown, name, &format!("1970-01-01T00:00:{time}Z")), "{}", shown.full(name));
         }
     }
+}
+
+fn manifest(shown: &Shown) -> dash_mpd_core::MPD {
+    dash_mpd_core::parse(text(&shown.files["p.mpd"])).unwrap()
+}
+
+/// The files that a manifest names, and each one's time in ticks, by representation.
+fn named(representation: &dash_mpd_core::Representation) -> Vec<(String, u64)> {
+    let template = representation.SegmentTemplate.as_ref().unwrap();
+    let media = template.media.as_deref().unwrap();
+    let mut number = template.startNumber.unwrap();
+    let mut time = 0;
+    let mut names = Vec::new();
+    for listed in &template.SegmentTimeline.as_ref().unwrap().segments {
+        time = listed.t.unwrap_or(time);
+        for _ in 0..=listed.r.unwrap_or(0) {
+            names.push((media.replace("$Number%03d$", &format!("{number:03}")), time));
+            number += 1;
+            time += listed.d;
+        }
+    }
+    names
+}
+
+#[test]
+fn the_manifest_names_the_complete_segments_of_the_window_with_their_times() {
+    let mut shown = Shown::new();
+    (0..12).for_each(|_| shown.push(10));
+    shown.open();
+    shown.parts();
+    let manifest = manifest(&shown);
+    assert_eq!(manifest.mpdtype.as_deref(), Some("dynamic"));
+    let [period] = &manifest.periods[..] else { panic!("{} periods", manifest.periods.len()) };
+    assert_eq!(period.start, Some(Duration::from_secs(10)), "where the first segment was, though it is gone");
+    let rates = [(VIDEO_TIMESCALE, "video"), (48_000, "audio")];
+    for (set, (rate, kind)) in period.adaptations.iter().zip(rates) {
+        assert_eq!(set.contentType.as_deref(), Some(kind));
+        let [representation] = &set.representations[..] else { panic!("one representation") };
+        let template = representation.SegmentTemplate.as_ref().unwrap();
+        assert_eq!(template.presentationTimeOffset, Some(u64::from(rate) * 10));
+        assert!(shown.files.contains_key(template.initialization.as_deref().unwrap()));
+        let named = named(representation);
+        let first = u64::from(rate) * 10 + 6 * u64::from(rate) * 192 / 100;
+        assert_eq!(named.first(), Some(&(format!("{kind}_p_006.m4s"), first)));
+        assert_eq!(named.last().map(|(name, _)| name.as_str()), Some(&*format!("{kind}_p_011.m4s")));
+        assert_eq!(named.len(), 6);
+    }
+}
+
+#[test]
+fn a_discontinuity_begins_a_period_and_the_end_is_told() {
+    let mut shown = Shown::new();
+    shown.push(10);
+    shown.look.discontinuity = true;
+    shown.look.sizes = vec![(1280, 720), (640, 360)];
+    shown.push(10);
+    shown.look.discontinuity = false;
+    shown.push(10);
+    let before = manifest(&shown);
+    assert!(before.minimumUpdatePeriod.is_some() && before.mediaPresentationDuration.is_none());
+    let starts: Vec<u128> = before.periods.iter().map(|period| period.start.unwrap().as_millis()).collect();
+    assert_eq!(starts, [10_000, 11_920]);
+    let of_second = &before.periods[1].adaptations[0].representations;
+    let sizes: Vec<_> = of_second.iter().map(|one| (one.width, one.height)).collect();
+    assert_eq!(sizes, [(Some(1280), Some(720)), (Some(640), Some(360))]);
+    assert_eq!(named(&of_second[1]).len(), 2);
+    for representation in of_second {
+        named(representation).iter().for_each(|(name, _)| assert!(shown.files.contains_key(name), "{name}"));
+    }
+    shown.presentation.end();
+    shown.update();
+    let after = manifest(&shown);
+    assert!(after.minimumUpdatePeriod.is_none());
+    assert_eq!(after.mediaPresentationDuration.map(|end| end.as_millis()), Some(10_000 + 3 * 1920));
 }
