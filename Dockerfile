@@ -28,7 +28,8 @@ RUN apt-get update \
     && install --directory --owner=weir --group=weir /data
 COPY --from=build /usr/local/bin/weir /usr/local/bin/weir
 USER weir
-ENV WEIR_DATA_DIR=/data
+# The user has no home: GStreamer's list of plugins and the list of fonts go here.
+ENV WEIR_DATA_DIR=/data XDG_CACHE_HOME=/tmp
 VOLUME /data
 EXPOSE 4000/tcp 40000/udp 40000/tcp
 STOPSIGNAL SIGTERM
