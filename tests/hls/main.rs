@@ -188,6 +188,55 @@ async fn h264_plays_on_through_pause_loss_resize_and_removal() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_jumping_clock_and_much_loss_leave_no_hole() -> Result<()> {
+    let server = serve(|_, _| ())?;
+    let video = server.publish("p", Codec::H264, (320, 240))?;
+    let audio = server.publish("p", Codec::Opus, (0, 0))?;
+    let mut viewer = Viewer::new(&server.egress, "p");
+    viewer.until(PATIENCE, segments(1, 1)).await?;
+    // One track's clock an hour ahead, the other's as far back; both wrap on the way.
+    video.shift_clock(90_000 * 3600);
+    audio.shift_clock((48_000 * 3600u32).wrapping_neg());
+    viewer.until(PATIENCE, segments(3, 3)).await?;
+    video.lose(20);
+    audio.lose(20);
+    viewer.until(PATIENCE, segments(6, 6)).await?;
+    video.lose(0);
+    audio.lose(0);
+    let moving = |viewer: &Viewer| {
+        let last = viewer.video.all.values().last().and_then(|listed| viewer.files.get(&listed.uri));
+        viewer.video.all.len() > 6 && last.is_some_and(|file| viewer::pictures(file) > 40)
+    };
+    viewer.until(PATIENCE, moving).await?;
+    let (pictures, sound) = (viewer.probe(&viewer.video)?, viewer.probe(&viewer.audio)?);
+    let ([pictures], [sound]) = (&pictures[..], &sound[..]) else { bail!("{pictures:?} {sound:?}") };
+    assert!((sound.end - pictures.end).abs() < 0.06, "{} and {}", sound.end, pictures.end);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_comes_back_goes_on_with_its_numbers() -> Result<()> {
+    let mut server = serve(|_, _| ())?;
+    let peer: PeerId = "p".parse()?;
+    let mut last = 0;
+    for round in 0..2 {
+        let _video = server.publish("p", Codec::H264, (320, 240))?;
+        let mut viewer = Viewer::new(&server.egress, "p");
+        while server.event().await? != EgressEvent::Playable(peer.clone()) {}
+        viewer.until(PATIENCE, segments(2, 0)).await?;
+        let (first, listed) = viewer.video.all.first_key_value().context("no segment")?;
+        assert!(
+            round == 0 || *first > last && !viewer.video.newest.ended,
+            "{first} after {last}: {listed:?}"
+        );
+        last = *viewer.video.all.last_key_value().context("no segment")?.0;
+        viewer.probe(&viewer.video)?;
+        server.egress.end_peer(&peer);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failing_pipeline_restarts_alone_behind_a_discontinuity() -> Result<()> {
     let server = serve(|config, folder| {
         let built_in = include_str!("../../gst-pipelines/h264.txt");

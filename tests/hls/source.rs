@@ -20,6 +20,7 @@ use weir::sfu::api::{TapOutput, TapPacket};
 
 const TAP_CAPACITY: usize = 1024;
 const RTP_HEADER: usize = 12;
+const RTP_TIMESTAMP: std::ops::Range<usize> = 4..8;
 /// Pictures per second.
 pub(crate) const FRAME_RATE: u32 = 30;
 
@@ -94,6 +95,8 @@ struct Faults {
     loss: AtomicU32,
     /// One packet in so many has a payload of nonsense; 0 for none.
     nonsense: AtomicU32,
+    /// How much later the RTP timestamps are than the encoder made them, in ticks.
+    shift: AtomicU32,
 }
 
 /// A running publisher of one track.
@@ -171,6 +174,11 @@ impl Source {
         self.faults.loss.store(every, Ordering::Relaxed);
     }
 
+    /// The publisher's clock jumps: by `ticks` of the RTP clock, from now on.
+    pub(crate) fn shift_clock(&self, ticks: u32) {
+        self.faults.shift.fetch_add(ticks, Ordering::Relaxed);
+    }
+
     /// Gives one packet in `every` a payload of nonsense; 0 for none.
     pub(crate) fn corrupt(&self, every: u32) {
         self.faults.nonsense.store(every, Ordering::Relaxed);
@@ -220,6 +228,12 @@ fn hand_over(sink: &AppSink, tap: mpsc::Sender<TapOutput>, faults: Arc<Faults>) 
         let mut data = map.as_slice().to_vec();
         if struck(&faults.nonsense) {
             random.fill(data.get_mut(RTP_HEADER..).unwrap_or_default());
+        }
+        if let Some(timestamp) =
+            data.get_mut(RTP_TIMESTAMP).and_then(|bytes| <&mut [u8; 4]>::try_from(bytes).ok())
+        {
+            let shifted = u32::from_be_bytes(*timestamp).wrapping_add(faults.shift.load(Ordering::Relaxed));
+            *timestamp = shifted.to_be_bytes();
         }
         let packet = TapOutput::Packet(TapPacket { data: data.into(), arrival: Instant::now() });
         match tap.try_send(packet) {

@@ -14,6 +14,8 @@ export interface PublishOptions {
   /** MIME type of the video codec; without it mediasoup-client takes the router's first. */
   codec?: string;
   encodings?: types.RtpEncodingParameters[];
+  /** Sends hardly any packets while there is no sound. */
+  dtx?: boolean;
   /** Keeps the encoder at the size of the track, whatever it thinks of the machine. */
   keepResolution?: boolean;
 }

@@ -77,6 +77,8 @@ const harness = {
   }),
   seen: () => participant().seen,
   setPaused: (kind: 'audio' | 'video', paused: boolean) => participant().setPaused(kind, paused),
+  publish: (options: PublishOptions) => participant().publish(options),
+  setSilent: (silent: boolean) => participant().setSilent(silent),
   replaceVideo: (width: number, height: number) => participant().replaceVideo(width, height),
 
   /** Plays with hls.js. */

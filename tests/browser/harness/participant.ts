@@ -56,7 +56,7 @@ export class Participant {
     this.#receive = this.#wire(
       device.createRecvTransport(await this.#ask('createWebRtcTransport', { isConsumer: true })),
     );
-    await this.#publish(publish);
+    await this.publish(publish);
     const { producers } = await this.#askBare('getProducers');
     for (const { peerId, producerId } of producers) {
       void this.#consume(peerId, producerId);
@@ -72,6 +72,14 @@ export class Participant {
       producer?.resume();
     }
     this.#socket.emit(paused ? 'pauseProducer' : 'resumeProducer', { kind });
+  }
+
+  /** Sends silence instead of the microphone, and tells nobody. */
+  setSilent(silent: boolean): void {
+    const track = this.#producers.get('audio')?.track;
+    if (track) {
+      track.enabled = !silent;
+    }
   }
 
   async replaceVideo(width: number, height: number): Promise<void> {
@@ -90,7 +98,8 @@ export class Participant {
     return (await Promise.all([...this.#producers.values()].map(sentBy))).flat();
   }
 
-  async #publish(options: PublishOptions): Promise<void> {
+  /** Publishes what the options say, besides what is published. */
+  async publish(options: PublishOptions): Promise<void> {
     if (!options.audio && !options.video) {
       return;
     }
@@ -98,7 +107,7 @@ export class Participant {
     const [audio] = stream.getAudioTracks();
     const [video] = stream.getVideoTracks();
     if (audio) {
-      await this.#produce({ track: audio });
+      await this.#produce({ track: audio, ...(options.dtx && { codecOptions: { opusDtx: true } }) });
     }
     if (video) {
       const codec = this.#device?.sendRtpCapabilities.codecs?.find(

@@ -10,8 +10,6 @@ export interface Played {
   paused: boolean;
   /** Where the element stopped although it had more to play, and what it had: `3.2 of 0-3.2,3.5-6`. */
   holes: string[];
-  /** How often it stopped for want of media. */
-  dry: number;
   /** Every picture size seen, such as `640x360`, in order, without repeats in a row. */
   sizes: string[];
   framesDecoded: number;
@@ -26,7 +24,6 @@ export class Playback {
   readonly #video: HTMLVideoElement;
   readonly #holes: string[] = [];
   readonly #sizes: string[] = [];
-  #dry = 0;
   #startedAt: number | undefined;
 
   constructor(video: HTMLVideoElement) {
@@ -42,8 +39,6 @@ export class Playback {
       const ranges = this.#ranges();
       if (ranges.some(([from]) => from > video.currentTime)) {
         this.#holes.push(`${video.currentTime} of ${ranges.map((range) => range.join('-'))}`);
-      } else {
-        this.#dry += 1;
       }
     });
     video.addEventListener('resize', () => {
@@ -61,7 +56,6 @@ export class Playback {
       startedAt: this.#startedAt,
       paused: this.#video.paused,
       holes: this.#holes,
-      dry: this.#dry,
       sizes: this.#sizes,
       framesDecoded: this.#video.getVideoPlaybackQuality().totalVideoFrames,
       audioDecodedBytes: counted.webkitAudioDecodedByteCount ?? 0,

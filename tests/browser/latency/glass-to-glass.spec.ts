@@ -89,7 +89,7 @@ async function problems(hls: Page, webRtc: Page): Promise<{ stalls: number; free
   const played = await hls.evaluate(() => window.harness.hls());
   const received = await webRtc.evaluate(() => window.harness.received());
   return {
-    stalls: (played?.dry ?? 0) + (played?.holes.length ?? 0),
+    stalls: played?.stalls ?? 0,
     freezes: received.reduce((sum, { freezeCount }) => sum + freezeCount, 0),
   };
 }

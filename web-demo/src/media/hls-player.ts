@@ -4,7 +4,7 @@
 import type Hls from 'hls.js';
 import type { ErrorData } from 'hls.js';
 import { messageOf } from '../errors';
-import { keepAtLiveEdge } from './live-edge';
+import { keepAtLiveEdge, LIVE_EDGE } from './live-edge';
 
 /** Pauses before trying again after the network failed, in milliseconds; the last one repeats. */
 const RETRY_DELAYS_MS = [500, 1_000, 2_000, 4_000];
@@ -82,7 +82,7 @@ export class HlsPlayer {
   }
 
   #attach(HlsJs: typeof Hls): void {
-    const hls = new HlsJs();
+    const hls = new HlsJs(LIVE_EDGE);
     this.#hls = hls;
     keepAtLiveEdge(this.#video, hls, this.#stopped.signal);
     hls.on(HlsJs.Events.FRAG_BUFFERED, (_event, { frag, stats }) => {

@@ -14,6 +14,9 @@ const MIN_AHEAD_S = 0.3;
 /** Who is further behind than this, in seconds, went back on purpose. */
 const MAX_BEHIND_S = 10;
 
+/** What hls.js is told: after a stall it stays a little further behind; its default of a second would double the latency. */
+export const LIVE_EDGE = { liveSyncOnStallIncrease: 0.25 };
+
 /** What hls.js tells about its place, in seconds. */
 export interface Place {
   readonly latency: number;
