@@ -8,34 +8,23 @@ work=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null; rm -r "$work"' EXIT
 cd "$work"
 
-ffmpeg -v error -f lavfi -i smptebars=size=1280x720:rate=30,noise=alls=8:allf=t -f lavfi -i anoisesrc=color=pink:rate=48000 -t 8 \
+ffmpeg -v error -f lavfi -i smptebars=size=1280x720:rate=30,noise=alls=8:allf=t -f lavfi -i anoisesrc=color=pink:sample_rate=48000 -t 8 \
   -c:v libx264 -preset ultrafast -tune zerolatency -profile:v baseline -b:v 2500k -maxrate 2500k -bufsize 1250k -g 60 -pix_fmt yuv420p \
   -c:a libopus -ac 2 -b:a 64k source.mkv
 
 measure() { # name, RTP streams, output options
-  cat >input.sdp <<SDP
-v=0
-o=- 0 0 IN IP4 127.0.0.1
-s=-
-c=IN IP4 127.0.0.1
-t=0 0
-m=video 46000 RTP/AVP 102
-a=rtpmap:102 H264/90000
-a=fmtp:102 packetization-mode=1
-SDP
   local audio=()
   if [ "$2" = both ]; then
-    printf 'm=audio 46002 RTP/AVP 111\na=rtpmap:111 opus/48000/2\n' >>input.sdp
     audio=(-map 0:a -c:a copy -payload_type 111 -f rtp rtp://127.0.0.1:46002)
   fi
-  ffmpeg -v quiet -re -stream_loop -1 -i source.mkv -map 0:v -c:v copy -bsf:v dump_extra -payload_type 102 -f rtp \
+  ffmpeg -v quiet -re -stream_loop -1 -i source.mkv -map 0:v -c:v copy -payload_type 102 -sdp_file input.sdp -f rtp \
     "rtp://127.0.0.1:46000?pkt_size=1200" "${audio[@]}" >/dev/null &
   local sender=$!
   sleep 1
   local times
   TIMEFORMAT='%U %S'
   times=$({ time ffmpeg -v quiet -protocol_whitelist file,udp,rtp -i input.sdp "${@:3}" -t "$seconds" -f hls -hls_time 2 \
-    -hls_segment_type fmp4 -hls_flags delete_segments out.m3u8 </dev/null >/dev/null 2>&1; } 2>&1)
+    -hls_segment_type fmp4 -hls_flags delete_segments out.m3u8 </dev/null 2>/dev/null; } 2>&1)
   kill "$sender"
   wait "$sender" 2>/dev/null || true
   echo "$times" | awk -v name="$1" -v seconds="$seconds" '{ printf "%s: %.2f %% of a core\n", name, ($1 + $2) / seconds * 100 }'
