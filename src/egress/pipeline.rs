@@ -4,7 +4,7 @@
 //! does not fit into the channel is dropped and reported.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -51,8 +51,9 @@ pub(super) struct Plan {
 pub(super) struct Pipeline {
     pipeline: gst::Pipeline,
     source: AppSrc,
-    sink: AppSink,
     overflowed: Arc<AtomicBool>,
+    /// From which moment on a key frame is wanted, in nanoseconds; each other value is another wish.
+    key_frame_due: Arc<AtomicU64>,
     outputs: mpsc::Receiver<Output>,
     blocking: Blocking,
     stopped: bool,
@@ -81,8 +82,10 @@ impl Pipeline {
             Ok(gst::FlowSuccess::Ok)
         };
         sink.set_callbacks(AppSinkCallbacks::builder().new_sample(on_sample).build());
+        let key_frame_due = Arc::new(AtomicU64::new(0));
+        force_key_frames(&pipeline, &key_frame_due);
         let blocking = plan.blocking.clone();
-        let started = Self { pipeline, source, sink, overflowed, outputs, blocking, stopped: false };
+        let started = Self { pipeline, source, overflowed, key_frame_due, outputs, blocking, stopped: false };
         started.pipeline.set_state(gst::State::Playing)?;
         Ok(started)
     }
@@ -128,17 +131,10 @@ impl Pipeline {
         self.overflowed.swap(false, Ordering::Relaxed)
     }
 
-    /// Tells the encoder to make the first picture at or after `at`, or the next one, a key frame.
+    /// Tells the encoders to make the first picture at or after `at`, or the next one, a key frame.
     pub(super) fn force_key_frame(&self, at: Option<MediaTime>) {
-        let time = at.map(|at| gst::ClockTime::from_nseconds(at.nanos()));
-        let request = gst::Structure::builder("GstForceKeyUnit")
-            .field("running-time", time)
-            .field("all-headers", true)
-            .field("count", 0u32)
-            .build();
-        if !self.sink.send_event(gst::event::CustomUpstream::new(request)) {
-            tracing::debug!("no encoder took the key frame request");
-        }
+        let next = self.key_frame_due.load(Ordering::Relaxed).wrapping_add(1);
+        self.key_frame_due.store(at.map_or(next, MediaTime::nanos), Ordering::Relaxed);
     }
 }
 
@@ -164,6 +160,37 @@ impl Drop for Pipeline {
     fn drop(&mut self) {
         if !self.stopped {
             drop(self.begin_stop());
+        }
+    }
+}
+
+/// Asks every video encoder for a key frame right before the picture that shall be one. A request that names a time is
+/// not enough: `x264enc` of GStreamer 1.22 shifts all times and never finds it.
+fn force_key_frames(pipeline: &gst::Pipeline, due: &Arc<AtomicU64>) {
+    let encodes = |element: &gst::Element| {
+        element.factory().is_some_and(|factory| factory.has_type(gst::ElementFactoryType::VIDEO_ENCODER))
+    };
+    for encoder in pipeline.iterate_recurse().into_iter().filter_map(Result::ok).filter(encodes) {
+        let (Some(input), Some(output)) = (encoder.static_pad("sink"), encoder.static_pad("src")) else {
+            continue;
+        };
+        let (due, served) = (Arc::clone(due), AtomicU64::new(0));
+        let before_picture = move |_: &gst::Pad, info: &mut gst::PadProbeInfo<'_>| {
+            let due = due.load(Ordering::Relaxed);
+            let pts = info.buffer().and_then(|picture| picture.pts());
+            if pts.is_some_and(|pts| pts.nseconds() >= due) && served.swap(due, Ordering::Relaxed) != due {
+                let request = gst::Structure::builder("GstForceKeyUnit")
+                    .field("all-headers", true)
+                    .field("count", 0u32)
+                    .build();
+                if !output.send_event(gst::event::CustomUpstream::new(request)) {
+                    tracing::debug!("an encoder took no key frame request");
+                }
+            }
+            gst::PadProbeReturn::Ok
+        };
+        if input.add_probe(gst::PadProbeType::BUFFER, before_picture).is_none() {
+            tracing::warn!(encoder = %encoder.name(), "key frames can't be asked of this encoder");
         }
     }
 }

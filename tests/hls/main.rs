@@ -124,6 +124,7 @@ async fn vp9_alone_is_enough() -> Result<()> {
     viewer.until(PATIENCE, segments(4, 0)).await?;
     assert!(!viewer.master.contains("AUDIO") && !viewer.master.contains("mp4a"), "{}", viewer.master);
     assert!(viewer.audio.all.is_empty());
+    assert!(viewer.video.newest.independent, "each segment begins with a key frame of the encoder");
     assert_eq!(viewer.probe(&viewer.video)?.len(), 1);
     Ok(())
 }
