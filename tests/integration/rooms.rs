@@ -123,6 +123,23 @@ async fn a_viewer_says_how_it_wants_what_it_is_offered() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn av1_is_taken_with_one_spatial_layer() -> Result<()> {
+    let server = Server::start().await?;
+    let anna = Member::join(server.address, "red", "Anna").await?;
+    let produce = |mode: &str| {
+        let codec = json!({"mimeType": "video/AV1", "payloadType": 45, "clockRate": 90_000});
+        let encodings = json!([{"ssrc": 45, "scalabilityMode": mode}]);
+        let parameters = json!({"codecs": [codec], "encodings": encodings});
+        json!({"transportId": anna.transport_id, "kind": "video", "rtpParameters": parameters})
+    };
+    for mode in ["L3T3_KEY", "L2T1"] {
+        assert_eq!(code(&anna.socket, "produce", produce(mode)).await?, "bad-request", "{mode}");
+    }
+    anna.socket.request("produce", produce("L1T3")).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bit_rates_are_bounded_as_the_client_wants_within_the_settings() -> Result<()> {
     let server = Server::start_with(|config| config.live.max_incoming_bitrate = 800_000).await?;
     let anna = enter(server.address, "red").await?;

@@ -39,8 +39,8 @@ pub fn supported_capabilities() -> RtpCapabilities {
     }
 }
 
-/// The codecs of a router that nobody configured: H.264 first, because it needs no transcoding for HLS, and those
-/// that HLS egress can transcode, which AV1 is not yet.
+/// The codecs of a router that nobody configured: H.264 first, because it needs no transcoding for HLS, then those that
+/// HLS egress can transcode, and last AV1, which reaches viewers over WebRTC only.
 #[must_use]
 pub fn default_router_codecs() -> Vec<RtpCodecCapability> {
     let with_start_bitrate = |mut parameters: RtpCodecParametersParameters| {
@@ -52,6 +52,7 @@ pub fn default_router_codecs() -> Vec<RtpCodecCapability> {
         video(MimeTypeVideo::H264, with_start_bitrate(h264_parameters())),
         video(MimeTypeVideo::Vp8, with_start_bitrate(RtpCodecParametersParameters::default())),
         video(MimeTypeVideo::Vp9, with_start_bitrate(vp9_parameters())),
+        video(MimeTypeVideo::AV1, with_start_bitrate(RtpCodecParametersParameters::default())),
     ]
 }
 

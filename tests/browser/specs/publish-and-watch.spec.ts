@@ -51,6 +51,12 @@ test('VP9 and Opus', async ({ weir, publisher, audience }) => {
   await finish(show, { video: true, audio: true });
 });
 
+test('AV1 and Opus, of which HLS has the sound', async ({ weir, publisher, audience }) => {
+  const show = await start(weir, publisher, audience, { audio: true, video: VIDEO, codec: 'video/AV1' });
+  await watchOverWebRtc(show.watching, { video: 'video/AV1', audio: true });
+  await finish(show, { audio: true });
+});
+
 test('sound only, and beside it a picture only', async ({ weir, publisher, audience }) => {
   const sound = await start(weir, publisher, audience, { audio: true });
   await watchOverWebRtc(sound.watching, { audio: true });
