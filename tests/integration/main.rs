@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod aliases;
 mod broadcasters;
 mod client;
 mod crowd;
