@@ -23,7 +23,7 @@ use crate::media::codec;
 use crate::media::opus;
 use crate::media::reorder::Reorder;
 use crate::media::rtp::RtpView;
-use crate::media::segmenter::KeyFrameRequest;
+use crate::media::segmenter::{KeyFrameRequest, Rendition};
 use crate::media::timeline::{MediaTime, Pace, RtpClock};
 use crate::sfu::api::{TapOutput, TapPacket};
 
@@ -119,7 +119,11 @@ impl Feed {
         };
         let clock_rate = track.codec.clock_rate().get();
         let kind = track.kind;
-        let meter = shared.meters.add(Meter::new(peer.clone(), kind, template.name()));
+        let rendition = match kind {
+            MediaKind::Audio => Rendition::Audio,
+            MediaKind::Video => Rendition::Video(track.video),
+        };
+        let meter = shared.meters.add(Meter::new(peer.clone(), rendition, template.name()));
         let plan = Plan {
             templates: Arc::clone(&shared.templates),
             template,

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use mediasoup_types::rtp_parameters::MediaKind;
-
 use crate::ids::PeerId;
+use crate::media::segmenter::Rendition;
 use crate::media::timeline::MediaTime;
 
 /// Pictures or packets of sound that are remembered until they come out.
@@ -19,8 +18,8 @@ const MAX_ON_THE_WAY: usize = 256;
 pub struct PipelineStats {
     /// Whose track it is.
     pub peer: PeerId,
-    /// Audio or video.
-    pub kind: MediaKind,
+    /// What it becomes.
+    pub rendition: Rendition,
     /// The template, which is the name of its file without the ending.
     pub template: &'static str,
     /// Pictures or packets of sound that went in.
@@ -45,7 +44,7 @@ pub struct PipelineStats {
 #[derive(Debug)]
 pub(super) struct Meter {
     peer: PeerId,
-    kind: MediaKind,
+    rendition: Rendition,
     template: &'static str,
     frames_in: AtomicU64,
     units_out: AtomicU64,
@@ -58,10 +57,10 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(peer: PeerId, kind: MediaKind, template: &'static str) -> Self {
+    pub(super) fn new(peer: PeerId, rendition: Rendition, template: &'static str) -> Self {
         Self {
             peer,
-            kind,
+            rendition,
             template,
             frames_in: AtomicU64::new(0),
             units_out: AtomicU64::new(0),
@@ -112,7 +111,7 @@ impl Meter {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         PipelineStats {
             peer: self.peer.clone(),
-            kind: self.kind,
+            rendition: self.rendition,
             template: self.template,
             frames_in: count(&self.frames_in),
             units_out: count(&self.units_out),
@@ -206,7 +205,7 @@ mod tests {
     #[test]
     fn meters_are_read_as_long_as_their_tracks_are_there() {
         let meters = Meters::default();
-        let meter = |peer: &str| Meter::new(peer.parse().unwrap(), MediaKind::Audio, "opus");
+        let meter = |peer: &str| Meter::new(peer.parse().unwrap(), Rendition::Audio, "opus");
         let (kept, gone) = (meters.add(meter("a")), meters.add(meter("b")));
         kept.frame_in();
         kept.unit_out(Some(Duration::from_millis(3)));

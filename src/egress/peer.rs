@@ -18,7 +18,7 @@ use super::{Config, EgressEvent, Track};
 use crate::ids::{PeerId, ProducerId};
 use crate::media::playlist::part_hold_back;
 use crate::media::presentation::{Presentation, Window};
-use crate::media::segmenter::{self, Rendition, Segmenter, TARGET_DURATION_SECS, TrackState};
+use crate::media::segmenter::{self, Rendition, Segmenter, TARGET_DURATION_SECS, TrackState, VideoId};
 use crate::media::timeline::MediaTime;
 use crate::sfu::api::TapOutput;
 
@@ -254,13 +254,18 @@ impl Peer {
         }
     }
 
-    /// Lets all video follow the audio, or else the best video, and segments tell the publisher's time.
+    /// Lets all video follow the best one, so that pictures of one moment stay together, and the audio where it tells its
+    /// clock: a correction of that would be heard. Segments tell the publisher's time.
     fn synchronise(&mut self) {
-        let mut feeds: Vec<(&Rendition, &mut Feed)> = self.feeds.iter_mut().collect();
-        feeds.sort_by_key(|(rendition, _)| (**rendition != Rendition::Audio, **rendition));
-        let Some(((_, reference), others)) = feeds.split_first_mut() else { return };
-        others.iter_mut().for_each(|(_, feed)| feed.clock.follow(&reference.clock));
-        if let Some(epoch) = reference.clock.publisher_epoch() {
+        let mut epoch = None;
+        for leader in [Rendition::Video(VideoId::BEST), Rendition::Audio] {
+            let Some(leading) = self.feeds.remove(&leader) else { continue };
+            let videos = self.feeds.iter_mut().filter(|(rendition, _)| **rendition != Rendition::Audio);
+            videos.for_each(|(_, feed)| feed.clock.follow(&leading.clock));
+            epoch = leading.clock.publisher_epoch().or(epoch);
+            self.feeds.insert(leader, leading);
+        }
+        if let Some(epoch) = epoch {
             self.presentation.set_recorded_epoch(epoch);
         }
     }

@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicU64;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use mediasoup_types::rtp_parameters::MediaKind;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -15,6 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::{AppState, error};
 use crate::egress::{PipelineStats, Stats};
 use crate::live::Counts;
+use crate::media::segmenter::Rendition;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -26,6 +26,8 @@ type Read = fn(&PipelineStats) -> u64;
 struct Labels {
     peer: String,
     kind: &'static str,
+    /// Of video: 0 is the best.
+    rendition: usize,
     template: &'static str,
 }
 
@@ -92,9 +94,9 @@ pub(super) fn encode(
 }
 
 fn labels(pipeline: &PipelineStats) -> Labels {
-    let kind = match pipeline.kind {
-        MediaKind::Audio => "audio",
-        MediaKind::Video => "video",
+    let (kind, rendition) = match pipeline.rendition {
+        Rendition::Audio => ("audio", 0),
+        Rendition::Video(video) => ("video", video.index()),
     };
-    Labels { peer: pipeline.peer.to_string(), kind, template: pipeline.template }
+    Labels { peer: pipeline.peer.to_string(), kind, rendition, template: pipeline.template }
 }

@@ -3,10 +3,9 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 
 use super::*;
-use mediasoup_types::rtp_parameters::MediaKind;
-
 use crate::egress::{HlsFile, PLAYLIST_TYPE, PipelineStats, Stats};
 use crate::live::Counts;
+use crate::media::segmenter::{Rendition, VideoId};
 
 fn request(headers: &[(header::HeaderName, &'static str)]) -> HeaderMap {
     headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
@@ -285,7 +284,7 @@ mod server {
 fn metrics_name_each_pipeline() {
     let pipeline = PipelineStats {
         peer: "p-1".parse().unwrap(),
-        kind: MediaKind::Video,
+        rendition: Rendition::Video(VideoId::BEST),
         template: "h264",
         frames_in: 30,
         units_out: 29,
@@ -297,7 +296,7 @@ fn metrics_name_each_pipeline() {
         latencies: 29,
     };
     let text = metrics::encode(&Counts::default(), &Stats::default(), &[pipeline]).unwrap();
-    let labels = "{peer=\"p-1\",kind=\"video\",template=\"h264\"}";
+    let labels = "{peer=\"p-1\",kind=\"video\",rendition=\"0\",template=\"h264\"}";
     for line in [
         format!("weir_pipeline_frames_in_total{labels} 30"),
         format!("weir_pipeline_restarts_total{labels} 3"),

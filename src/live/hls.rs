@@ -1,9 +1,11 @@
 //! How a room's producers get into their peers' HLS and out of it again.
 //!
-//! A peer's HLS takes its first audio and its first video producer; further ones of the same kind are WebRTC only.
+//! A peer's HLS takes its first audio and its first video producer; further ones of the same kind are WebRTC only. Each
+//! simulcast stream of H.264 is a rendition of its own, passed through.
 
 use std::sync::Arc;
 
+use mediasoup_types::rtp_parameters::{MimeType, MimeTypeVideo};
 use tracing::{debug, warn};
 
 use super::event::{Event, HlsEvent};
@@ -20,29 +22,37 @@ impl Room {
     /// Feeds a producer into its peer's HLS. If that fails, the peer is watched over WebRTC all the same.
     pub(super) async fn start_hls(&self, peer: &PeerId, producer: ProducerId) {
         let Some(egress) = &self.inner.egress else { return };
-        let (tap, source) = match self.inner.router.tap(producer, TAP_CAPACITY).await {
-            Ok(tap) => tap,
+        let mut taps = match self.inner.router.tap(producer, TAP_CAPACITY).await {
+            Ok(taps) => taps,
             Err(error) => {
                 warn!(%peer, %producer, %error, "no HLS for this producer");
                 self.registry().set_unfed(producer);
                 return;
             }
         };
-        if !self.registry().set_fed(producer, tap.id) {
-            self.log_refused("close tap", self.inner.router.close_tap(tap.id).await);
-            return;
+        if !self.registry().set_fed(producer) {
+            return; // the taps end with their readers
         }
-        let router = self.inner.router.clone();
-        let track = Track {
-            producer_id: producer,
-            kind: tap.kind,
-            video: VideoId::BEST,
-            codec: tap.codec,
-            paused: tap.producer_paused,
-            source,
-            request_key_frame: Arc::new(move || router.request_key_frame(producer)),
-        };
-        egress.add_track(peer, track);
+        let passed_through = MimeType::Video(MimeTypeVideo::H264);
+        taps.reverse();
+        if taps.first().is_some_and(|(best, _)| best.codec.mime_type() != passed_through) {
+            // Each further rendition would have to be transcoded.
+            taps.truncate(1);
+        }
+        for (index, (tap, source)) in taps.into_iter().enumerate() {
+            let Some(video) = VideoId::new(index) else { break };
+            let router = self.inner.router.clone();
+            let track = Track {
+                producer_id: producer,
+                kind: tap.kind,
+                video,
+                codec: tap.codec,
+                paused: tap.producer_paused,
+                source,
+                request_key_frame: Arc::new(move || router.request_key_frame(producer)),
+            };
+            egress.add_track(peer, track);
+        }
         // The producer may have ended between the two lines above; its end then found no track to take away.
         if !self.registry().has_producer(producer) {
             debug!(%peer, %producer, "the producer ended while its HLS began");
@@ -67,7 +77,7 @@ impl Room {
         was_live: bool,
     ) {
         for producer in producers {
-            if let (HlsState::Fed(_), false, Some(egress)) = (producer.hls, ends_hls, &self.inner.egress) {
+            if let (HlsState::Fed, false, Some(egress)) = (producer.hls, ends_hls, &self.inner.egress) {
                 egress.remove_track(peer, producer.id);
             }
             let (producer, kind) = (producer.id, producer.kind);

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::event::PeerEvent;
 use super::index::{Index, Owner, Thing};
-use crate::ids::{ConsumerId, PeerId, ProducerId, RouterId, TapId, TransportId};
+use crate::ids::{ConsumerId, PeerId, ProducerId, RouterId, TransportId};
 pub(super) use data::{DataConsumer, DataProducer};
 
 /// Which way a transport carries media, as its peer sees it.
@@ -82,8 +82,8 @@ pub(super) enum HlsState {
     Off,
     /// It is the one that shall; its tap is being made.
     Chosen,
-    /// It does, through this tap.
-    Fed(TapId),
+    /// It does.
+    Fed,
 }
 
 #[derive(Debug)]
@@ -362,9 +362,9 @@ impl Registry {
         Ok(hls)
     }
 
-    /// Notes that the producer feeds HLS through `tap`; false if it is gone.
-    pub(super) fn set_fed(&mut self, producer: ProducerId, tap: TapId) -> bool {
-        self.producer_mut(producer).map(|entry| entry.hls = HlsState::Fed(tap)).is_some()
+    /// Notes that the producer feeds HLS; false if it is gone.
+    pub(super) fn set_fed(&mut self, producer: ProducerId) -> bool {
+        self.producer_mut(producer).map(|entry| entry.hls = HlsState::Fed).is_some()
     }
 
     /// Notes that the producer will not feed HLS after all.

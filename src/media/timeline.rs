@@ -97,6 +97,8 @@ pub struct RtpClock {
     anchor: Option<Anchor>,
     /// The publisher's clock: NTP nanoseconds at an extended RTP timestamp.
     report: Option<(i64, i64)>,
+    /// The same, told before the first packet: the timestamp is not extended yet.
+    early_report: Option<(i64, u32)>,
     /// Sender reports lead this clock: they replace the search for the least delay.
     synced: bool,
 }
@@ -118,14 +120,16 @@ impl RtpClock {
     /// A clock for timestamps of `rate` Hz.
     #[must_use]
     pub const fn new(rate: u32, pace: Pace) -> Self {
-        Self { rate, pace, anchor: None, report: None, synced: false }
+        Self { rate, pace, anchor: None, report: None, early_report: None, synced: false }
     }
 
     /// The moment that a packet with timestamp `rtp` belongs to, seen at `arrival`. Packets have to come in the order
     /// of their sequence numbers; equal timestamps give equal moments.
     pub fn moment(&mut self, rtp: u32, arrival: MediaTime) -> MediaTime {
         let Some(mut anchor) = self.anchor else {
-            self.anchor = Some(Anchor::at(i64::from(rtp), arrival));
+            let first = i64::from(rtp);
+            self.report = self.early_report.take().map(|(ntp, at)| (ntp, extend(first, at)));
+            self.anchor = Some(Anchor::at(first, arrival));
             return arrival;
         };
         let extended = extend(anchor.last.0, rtp);
@@ -160,8 +164,9 @@ impl RtpClock {
 
     /// Takes a sender report: `rtp` was sampled at `ntp` (RFC 3550 section 6.4.1).
     pub fn sender_report(&mut self, ntp: u64, rtp: u32) {
-        if let Some(anchor) = &self.anchor {
-            self.report = Some((ntp_nanos(ntp), extend(anchor.last.0, rtp)));
+        match &self.anchor {
+            Some(anchor) => self.report = Some((ntp_nanos(ntp), extend(anchor.last.0, rtp))),
+            None => self.early_report = Some((ntp_nanos(ntp), rtp)),
         }
     }
 
@@ -296,6 +301,19 @@ mod tests {
             last = moment;
         }
         assert!((ms(last) - 599 * 100 / 3).abs() <= 1, "{}", ms(last));
+    }
+
+    #[test]
+    fn a_report_before_the_first_packet_counts() {
+        let mut clocks = [u32::MAX - 100, 5000].map(|offset| (offset, RtpClock::new(90_000, Pace::Gentle)));
+        for (index, (offset, clock)) in clocks.iter_mut().enumerate() {
+            clock.sender_report(3_900_000_000u64 << 32, offset.wrapping_add(3000));
+            clock.moment(*offset, at_ms(40 * index as u64));
+        }
+        let [(_, reference), (offset, mut clock)] = clocks;
+        clock.follow(&reference);
+        let last = clock.moment(offset.wrapping_add(90_000), at_ms(1000));
+        assert_eq!(ms(last), 1000, "40 ms are taken back");
     }
 
     #[test]

@@ -332,8 +332,8 @@ pub struct Tap {
     pub id: TapId,
     /// Its producer (key in the worker).
     pub producer: usize,
-    /// The only simulcast stream that it gets; none for the largest that arrives.
-    pub pinned: Option<usize>,
+    /// The largest simulcast stream that it gets; as long as that does not arrive, it gets the next smaller one.
+    pub highest: usize,
     /// Which packets it gets and what they become.
     pub rewriter: Rewriter,
     /// The SSRC of its packets.

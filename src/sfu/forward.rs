@@ -66,9 +66,7 @@ impl Worker {
         let Some(producer) = self.producers.get_mut(key).filter(|producer| !producer.taps.is_empty()) else {
             return;
         };
-        let changed = producer.choose_stream(now);
-        let follows = |tap: &usize| self.taps.get(*tap).is_some_and(|tap| tap.pinned.is_none());
-        if changed && producer.taps.iter().any(follows) {
+        if producer.choose_streams(now) {
             self.want_key_frame(now, key);
         }
     }
@@ -137,7 +135,7 @@ impl Worker {
             for Gathered { stream, packet, .. } in producer.gathered() {
                 let clock = |stream: usize| producer.streams.get(stream).and_then(|stream| stream.clock);
                 let before = tap.rewriter.current_stream();
-                let wanted = tap.pinned.unwrap_or(producer.best_stream);
+                let wanted = producer.tapped_stream(tap.highest);
                 let target = Target { stream: wanted, layers: producer.all_layers() };
                 if let Some(placed) = tap.rewriter.place(target, stream, packet, clock) {
                     if let Some(clock) = clock(stream).filter(|_| before != Some(stream)) {
@@ -206,14 +204,15 @@ impl Worker {
     /// Asks a producer's publisher for key frames of all streams that taps get, now or when it may be asked again.
     pub(super) fn want_key_frame(&mut self, now: Instant, key: usize) {
         let Some(producer) = self.producers.get_mut(key) else { return };
-        producer.choose_stream(now);
-        let best = producer.best_stream;
+        producer.choose_streams(now);
         let tapped = producer.taps.iter().filter_map(|tap| self.taps.get(*tap));
         let mut wanted: SmallVec<[usize; MAX_SPATIAL_LAYERS as usize]> =
-            tapped.map(|tap| tap.pinned.unwrap_or(best)).collect();
+            tapped.map(|tap| producer.tapped_stream(tap.highest)).collect();
         if wanted.is_empty() {
-            wanted.push(best);
+            wanted.push(producer.tapped_stream(usize::MAX));
         }
+        wanted.sort_unstable();
+        wanted.dedup();
         for stream in wanted {
             self.want_key_frame_of(now, key, stream);
         }

@@ -263,32 +263,21 @@ impl Worker {
         Ok(())
     }
 
-    /// Hands a producer's packets to a reader inside the process, by [`Self::poll_tapped`]: those of the largest
-    /// simulcast stream that arrives.
+    /// Hands a producer's packets to readers inside the process, by [`Self::poll_tapped`]: each of its simulcast streams
+    /// to a reader of its own, from the smallest to the largest. The reader of a stream that does not arrive gets the
+    /// next smaller one. Key frames are asked of all of them at once.
     ///
     /// # Errors
     /// Fails if there is no such producer.
-    pub fn tap(&mut self, now: Instant, id: ProducerId) -> Result<TapInfo, NotFound> {
-        let key = self.producer_key(id)?;
-        let info = self.add_tap(key, None).ok_or_else(|| not_found("producer", &id))?;
-        self.want_key_frame(now, key);
-        Ok(info)
-    }
-
-    /// Hands each of a producer's simulcast streams to a reader of its own, from the smallest to the largest. Key
-    /// frames are asked of all of them at once.
-    ///
-    /// # Errors
-    /// Fails if there is no such producer.
-    pub fn tap_streams(&mut self, now: Instant, id: ProducerId) -> Result<Vec<TapInfo>, NotFound> {
+    pub fn tap(&mut self, now: Instant, id: ProducerId) -> Result<Vec<TapInfo>, NotFound> {
         let key = self.producer_key(id)?;
         let streams = self.producers.get(key).map_or(0, |producer| producer.streams.len());
-        let taps = (0..streams).filter_map(|stream| self.add_tap(key, Some(stream))).collect();
+        let taps = (0..streams).filter_map(|stream| self.add_tap(key, stream)).collect();
         self.want_key_frame(now, key);
         Ok(taps)
     }
 
-    fn add_tap(&mut self, producer_key: usize, pinned: Option<usize>) -> Option<TapInfo> {
+    fn add_tap(&mut self, producer_key: usize, highest: usize) -> Option<TapInfo> {
         let producer = self.producers.get_mut(producer_key)?;
         let info = TapInfo {
             id: TapId::random(),
@@ -299,7 +288,7 @@ impl Worker {
         let tap = Tap {
             id: info.id,
             producer: producer_key,
-            pinned,
+            highest,
             rewriter: Rewriter::new(producer.codec.clock_rate().get(), rand::random()),
             ssrc: rand::random(),
             payload_type: producer.codec.payload_type(),

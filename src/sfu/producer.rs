@@ -212,8 +212,8 @@ pub struct Producer {
     pub pending: Vec<Pending>,
     /// The scores that were told last.
     pub told_scores: SmallVec<[u8; MAX_SPATIAL_LAYERS as usize]>,
-    /// The largest stream that arrives: taps get it.
-    pub best_stream: usize,
+    /// For each stream, the largest that arrives up to and with that one; taps get these.
+    best_streams: SmallVec<[usize; MAX_SPATIAL_LAYERS as usize]>,
     /// Whether spatial layers are predicted from each other at key frames only.
     pub is_k_svc: bool,
     /// How many layers were declared or seen, in each stream.
@@ -279,7 +279,7 @@ impl Producer {
             levels: None,
             pending: Vec::new(),
             told_scores: SmallVec::new(),
-            best_stream: 0,
+            best_streams: SmallVec::from_elem(0, mapping.encodings.len()),
             is_k_svc: modes().any(ScalabilityMode::ksvc),
             layer_count: (spatial.min(MAX_SPATIAL_LAYERS), temporal.min(MAX_TEMPORAL_LAYERS)),
             epoch: now,
@@ -449,10 +449,21 @@ impl Producer {
         ladder
     }
 
-    /// Chooses the stream that taps get: the largest that is arriving. True if it changed.
-    pub fn choose_stream(&mut self, now: Instant) -> bool {
-        let best = self.streams.iter().rposition(|stream| stream.is_active(now)).unwrap_or(self.best_stream);
-        std::mem::replace(&mut self.best_stream, best) != best
+    /// Chooses the streams that taps get. True if one of them changed.
+    pub fn choose_streams(&mut self, now: Instant) -> bool {
+        let mut best = None;
+        let mut changed = false;
+        for (index, (stream, chosen)) in self.streams.iter().zip(&mut self.best_streams).enumerate() {
+            best = if stream.is_active(now) { Some(index) } else { best };
+            let choice = best.unwrap_or(*chosen);
+            changed |= std::mem::replace(chosen, choice) != choice;
+        }
+        changed
+    }
+
+    /// The stream that a tap gets which wants none above `highest`.
+    pub fn tapped_stream(&self, highest: usize) -> usize {
+        self.best_streams.get(highest).or(self.best_streams.last()).copied().unwrap_or(0)
     }
 
     /// When [`Self::streams`]' NACKs or key frame requests are due next.

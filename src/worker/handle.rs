@@ -31,7 +31,7 @@ use super::listen;
 use super::ports::{PortRange, Ports};
 use super::sockets::{REQUESTS, Sockets};
 use super::thread::{MAX_REQUESTS, Request, Turn, WorkerThread};
-use crate::ids::{Bitrate, ConsumerId, ProducerId, RouterId, TapId, TransportId};
+use crate::ids::{Bitrate, ConsumerId, ProducerId, RouterId, TransportId};
 use crate::media::codec::Layers;
 use crate::sfu::api::{
     ConnectTransportError, ConsumeError, ConsumerInfo, ConsumerScore, CreateRouterError,
@@ -533,8 +533,8 @@ impl RouterHandle {
         }
     }
 
-    /// Hands the producer's packets to a reader. The channel holds `capacity` outputs; what does not fit is dropped
-    /// and counted. Dropping the receiver ends the tap.
+    /// Hands each of the producer's simulcast streams to a reader of its own, from the smallest to the largest. A channel
+    /// holds `capacity` outputs; what does not fit is dropped and counted. Dropping a receiver ends its tap.
     ///
     /// # Errors
     /// Fails if there is no such producer.
@@ -542,28 +542,9 @@ impl RouterHandle {
         &self,
         producer: ProducerId,
         capacity: usize,
-    ) -> Result<(TapInfo, mpsc::Receiver<TapOutput>), RequestError<NotFound>> {
-        let (sender, receiver) = mpsc::channel(capacity.max(1));
-        let made = self.worker.call(move |turn| {
-            let info = turn.core.tap(turn.now, producer)?;
-            turn.readers.taps.insert(info.id, sender);
-            Ok(info)
-        });
-        made.await.map(|info| (info, receiver))
-    }
-
-    /// Hands each of the producer's simulcast streams to a reader of its own, from the smallest to the largest; see
-    /// [`Self::tap`].
-    ///
-    /// # Errors
-    /// Fails if there is no such producer.
-    pub async fn tap_streams(
-        &self,
-        producer: ProducerId,
-        capacity: usize,
     ) -> Result<Vec<(TapInfo, mpsc::Receiver<TapOutput>)>, RequestError<NotFound>> {
         let made = self.worker.call(move |turn| {
-            let taps = turn.core.tap_streams(turn.now, producer)?;
+            let taps = turn.core.tap(turn.now, producer)?;
             let with_reader = taps.into_iter().map(|info| {
                 let (sender, receiver) = mpsc::channel(capacity.max(1));
                 turn.readers.taps.insert(info.id, sender);
@@ -572,17 +553,5 @@ impl RouterHandle {
             Ok(with_reader.collect())
         });
         made.await
-    }
-
-    /// Ends a tap.
-    ///
-    /// # Errors
-    /// Fails if there is no such tap.
-    pub async fn close_tap(&self, tap: TapId) -> Result<(), RequestError<NotFound>> {
-        let closed = self.worker.call(move |turn| {
-            turn.readers.taps.remove(&tap);
-            turn.core.close_tap(tap)
-        });
-        closed.await
     }
 }

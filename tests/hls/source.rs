@@ -18,7 +18,7 @@ use weir::ids::ProducerId;
 use weir::media::segmenter::VideoId;
 use weir::sfu::api::{TapOutput, TapPacket};
 
-const TAP_CAPACITY: usize = 1024;
+pub(crate) const TAP_CAPACITY: usize = 1024;
 const RTP_HEADER: usize = 12;
 const RTP_TIMESTAMP: std::ops::Range<usize> = 4..8;
 /// Pictures per second.
@@ -37,7 +37,7 @@ pub(crate) enum Codec {
 }
 
 impl Codec {
-    fn encoder(self) -> &'static str {
+    pub(crate) fn encoder(self) -> &'static str {
         match self {
             // The only key frames are those asked for.
             Self::H264 => {
@@ -61,7 +61,7 @@ impl Codec {
         }
     }
 
-    fn parameters(self) -> RtpCodecParameters {
+    pub(crate) fn parameters(self) -> RtpCodecParameters {
         let rate = |rate| NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN);
         let video = |mime_type, payload_type| RtpCodecParameters::Video {
             mime_type,
@@ -88,7 +88,7 @@ impl Codec {
 
 /// What goes wrong on the way.
 #[derive(Debug, Default)]
-struct Faults {
+pub(crate) struct Faults {
     /// Packets are not handed over while this is set.
     muted: AtomicBool,
     /// One packet in so many is lost; 0 for none.
@@ -128,7 +128,7 @@ impl Source {
             pipeline.by_name("sink").and_then(|sink| sink.downcast::<AppSink>().ok()).context("no sink")?;
         let (tap, source) = mpsc::channel(TAP_CAPACITY);
         let faults = Arc::new(Faults::default());
-        hand_over(&sink, tap.clone(), Arc::clone(&faults));
+        hand_over(&sink, tap.clone(), Arc::clone(&faults), false);
         pipeline.set_state(gst::State::Playing)?;
         let key_frame_requests = Arc::new(AtomicU32::new(0));
         let requests = Arc::clone(&key_frame_requests);
@@ -210,13 +210,23 @@ fn caps((width, height): (u32, u32)) -> gst::Caps {
         .build()
 }
 
-fn hand_over(sink: &AppSink, tap: mpsc::Sender<TapOutput>, faults: Arc<Faults>) {
+/// Hands what comes out of `sink` over to a tap; `reports` adds the sender reports of streams that share a clock.
+pub(crate) fn hand_over(sink: &AppSink, tap: mpsc::Sender<TapOutput>, faults: Arc<Faults>, reports: bool) {
     let mut count = 0u32;
     let mut random = StdRng::seed_from_u64(1);
     let on_sample = move |sink: &AppSink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
         let buffer = sample.buffer().ok_or(gst::FlowError::Error)?;
         let map = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
+        if let (true, Some(pts), Some(rtp)) = (
+            reports && count.is_multiple_of(60),
+            buffer.pts(),
+            map.get(4..8).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes),
+        ) {
+            let ntp = u64::try_from((u128::from(pts.nseconds()) << 32) / 1_000_000_000).unwrap_or(0);
+            // A report that finds no room is one that was lost.
+            drop(tap.try_send(TapOutput::SenderReport { ntp, rtp }));
+        }
         count = count.wrapping_add(1);
         let struck = |every: &AtomicU32| match every.load(Ordering::Relaxed) {
             0 => false,

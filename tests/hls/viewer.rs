@@ -131,6 +131,8 @@ pub(crate) struct Viewer {
     pub(crate) video: Rendition,
     /// The video rendition below the best one.
     pub(crate) second: Rendition,
+    /// The one below that.
+    pub(crate) third: Rendition,
     pub(crate) audio: Rendition,
     pub(crate) files: BTreeMap<String, Bytes>,
 }
@@ -143,6 +145,7 @@ impl Viewer {
             master: String::new(),
             video: Rendition::default(),
             second: Rendition::default(),
+            third: Rendition::default(),
             audio: Rendition::default(),
             files: BTreeMap::new(),
         }
@@ -161,6 +164,7 @@ impl Viewer {
         let renditions = [
             (name("video"), &mut self.video),
             (name("video-1"), &mut self.second),
+            (name("video-2"), &mut self.third),
             (name("audio"), &mut self.audio),
         ];
         for (name, rendition) in renditions {
@@ -186,7 +190,7 @@ impl Viewer {
 
     /// What is in both playlists agrees.
     fn in_step(&self) -> Result<()> {
-        let others = self.audio.all.iter().chain(&self.second.all);
+        let others = self.audio.all.iter().chain(&self.second.all).chain(&self.third.all);
         for (number, audio) in others {
             let Some(video) = self.video.all.get(number) else { continue };
             ensure!(

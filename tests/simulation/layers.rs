@@ -391,7 +391,7 @@ fn each_stream_has_a_tap_of_its_own_and_key_frames_are_asked_of_all_at_once() {
     let producer = world.produce(sending, &SSRCS);
     let mut cameras = [0, 1, 2].map(|stream| LayeredCamera::new(publisher, stream));
     film(&mut world, &mut cameras, 3);
-    let taps = world.core.tap_streams(world.now, producer.id).unwrap();
+    let taps = world.core.tap(world.now, producer.id).unwrap();
     assert_eq!(taps.len(), 3);
     let asked = |world: &World| {
         SSRCS.map(|ssrc| world.peers[publisher].asked.iter().filter(|(to, _)| *to == ssrc).count())
@@ -417,6 +417,22 @@ fn each_stream_has_a_tap_of_its_own_and_key_frames_are_asked_of_all_at_once() {
         assert!(starts_with_key_frame && packets.iter().all(|(ssrc, _)| *ssrc == source));
         assert!(sources.insert(source));
     }
+
+    // The publisher has no room for its largest stream any more.
+    world.tapped.clear();
+    film(&mut world, &mut cameras[..2], 90);
+    let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+    let last = world.tapped.iter().rev().filter_map(|output| match output {
+        TapOutput::Packet(packet) => Some(packet),
+        _ => None,
+    });
+    for packet in last.take(50) {
+        let view = RtpView::parse(&packet.data).unwrap();
+        *counts.entry(number(view.payload(), 0)).or_default() += 1;
+        assert!(streams.contains_key(&view.ssrc()));
+    }
+    assert_eq!(counts.keys().copied().collect::<Vec<_>>(), SSRCS[..2]);
+    assert!(counts[&SSRCS[1]] > 3 * counts[&SSRCS[0]], "two of the taps get it: {counts:?}");
     for tap in taps {
         world.core.close_tap(tap.id).unwrap();
     }

@@ -58,8 +58,8 @@ fn story() -> Story {
     let (audio_id, video_id) = (audio.id, video.id);
     assert_eq!(registry.add_producer(&peer("a"), audio, true), Ok(HlsState::Chosen));
     assert_eq!(registry.add_producer(&peer("a"), video, true), Ok(HlsState::Chosen));
-    assert!(registry.set_fed(audio_id, TapId::random()));
-    assert!(registry.set_fed(video_id, TapId::random()));
+    assert!(registry.set_fed(audio_id));
+    assert!(registry.set_fed(video_id));
     let consumer = ConsumerId::random();
     assert_eq!(registry.add_consumer(&peer("b"), receive, audio_id, consumer), Ok(()));
     Story { registry, send, receive, audio: audio_id, video: video_id, consumer }

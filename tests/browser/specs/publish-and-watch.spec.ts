@@ -24,6 +24,13 @@ const THREE_ENCODINGS = [
   { rid: 'r2', maxBitrate: 900_000, scalabilityMode: 'S1T3' },
 ];
 
+/** What has to come out: sound, pictures, and how many sizes of them. */
+interface Kinds {
+  video?: boolean;
+  audio?: boolean;
+  variants?: number;
+}
+
 /** One stream with its three sides. */
 interface Show {
   publishing: Page;
@@ -72,7 +79,7 @@ test('the three encodings of the streaming-backend frontend', async ({ weir, pub
     .poll(async () => new Set((await sent(show.publishing)).filter((one) => one.bytesSent > 0).map((one) => one.rid)))
     .toEqual(new Set([undefined, 'r0', 'r1', 'r2']));
   await watchOverWebRtc(show.watching, { video: 'video/H264', audio: true });
-  await finish(show, { video: true, audio: true });
+  await finish(show, { video: true, audio: true, variants: THREE_ENCODINGS.length });
 });
 
 test('a track replaced by a larger one while C plays on', async ({ weir, publisher, audience }) => {
@@ -112,7 +119,7 @@ async function watchOverWebRtc(page: Page, expected: { video?: string; audio?: b
 }
 
 /** C has played for long enough, nothing went wrong, and strangers accept all that was served. */
-async function finish(show: Show, kinds: { video?: boolean; audio?: boolean }): Promise<void> {
+async function finish(show: Show, kinds: Kinds): Promise<void> {
   const { playing, archive } = show;
   const played = ({ startedAt, currentTime }: HlsReport) => (startedAt === undefined ? 0 : currentTime - startedAt);
   const over = async () => {
@@ -129,11 +136,13 @@ async function finish(show: Show, kinds: { video?: boolean; audio?: boolean }): 
   await expectArchive(archive, kinds);
 }
 
-async function expectArchive(archive: HlsArchive, kinds: { video?: boolean; audio?: boolean }): Promise<void> {
+async function expectArchive(archive: HlsArchive, kinds: Kinds): Promise<void> {
   expect(archive.complaints).toEqual([]);
   const renditions = [...archive.renditions.values()];
-  expect(renditions.length).toBe(Number(kinds.video ?? false) + Number(kinds.audio ?? false));
-  const [variant] = archive.masters.at(-1)?.variants ?? [];
+  const variants = archive.masters.at(-1)?.variants ?? [];
+  expect(variants.length).toBe(kinds.variants ?? 1);
+  expect(renditions.length).toBe((kinds.video ? variants.length : 0) + Number(kinds.audio ?? false));
+  const [variant] = variants;
   expect(variant?.bandwidth).toBeGreaterThan(0);
   expect(variant?.codecs).toMatch(kinds.video ? /avc1\./ : /mp4a\./);
   if (kinds.video) {
