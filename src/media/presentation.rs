@@ -294,7 +294,8 @@ impl Presentation {
         Ok(())
     }
 
-    /// Ends a rendition's segment.
+    /// Ends a rendition's segment. Its playlist lists that with the next part: one that ends with a complete segment and a
+    /// hint to the next is read by strict parsers as if it had a last segment without a time.
     pub fn close(&mut self, sequence: u64, rendition: Rendition) {
         let Some(kept) = self.kept.iter_mut().rev().find(|kept| kept.sequence == sequence) else { return };
         let Some(track) = kept.tracks.get_mut(&rendition).filter(|track| track.count > 0) else { return };
@@ -309,7 +310,6 @@ impl Presentation {
         if let Some(line) = self.lines.get_mut(&rendition) {
             line.position = Position { complete: Some((sequence, track.count)), open: None };
         }
-        self.changed.insert(rendition);
         self.master_changed = true;
         self.manifest_changed |= kept.is_complete();
         self.drop_parts(rendition);

@@ -30,6 +30,9 @@ export async function playWith(player: OtherPlayer, url: string): Promise<() => 
 async function playWithShaka(video: HTMLVideoElement, url: string, errors: string[]): Promise<void> {
   shaka.polyfill.installAll();
   const player = new shaka.Player();
+  // In the first seconds of a stream it looks for captions in the segment that is being made, which has no URI yet, and
+  // throws.
+  player.configure('manifest.hls.disableClosedCaptionsDetection', true);
   player.addEventListener('error', (event) => {
     const { code, data } = (event as Event & { detail: shaka.util.Error }).detail;
     errors.push(`${code} ${data}`);
