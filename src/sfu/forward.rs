@@ -102,8 +102,12 @@ impl Worker {
             }
             for Gathered { stream, packet, padded_len } in &gathered {
                 let Some(placed) = consumer.rewriter.place(target, *stream, packet, clock) else { continue };
+                let is_late = !consumer.rewriter.is_newest(&placed);
+                if is_late {
+                    consumer.resent.note(now, placed.sequence as u16);
+                }
                 // What is missing of an earlier picture holds up those after it, and goes first.
-                if goes_at_once || !consumer.rewriter.is_newest(&placed) || burst.may_send(*padded_len) {
+                if goes_at_once || is_late || burst.may_send(*padded_len) {
                     burst.send(consumer, placed, packet, *padded_len, out);
                     continue;
                 }
@@ -157,9 +161,10 @@ impl Worker {
         let Some(producer) = self.producers.get(consumer.producer) else { return };
         let sending = self.transports.get_mut(consumer.transport).and_then(|transport| transport.sending());
         let Some(Sending { srtp, tuple, outgoing }) = sending else { return };
-        let round_trip = outgoing.as_ref().and_then(|outgoing| outgoing.estimator().round_trip());
+        let round_trip = outgoing.as_ref().and_then(|outgoing| outgoing.round_trip());
         let is_judged = outgoing.is_some();
-        let first_held = outgoing.as_ref().and_then(|outgoing| outgoing.first_held((key, consumer.ssrc)));
+        let held = outgoing.as_ref().map(|outgoing| outgoing.held_of((key, consumer.ssrc)));
+        let held: SmallVec<[u64; 32]> = held.into_iter().flatten().collect();
         let mut outgoing = outgoing.filter(|_| consumer.wants_wide_sequence());
         let mut sent_bytes = 0;
         for sequence in missing {
@@ -169,7 +174,7 @@ impl Worker {
                 continue;
             };
             let placed = origin.place(packet);
-            if first_held.is_some_and(|first| placed.sequence >= first) {
+            if held.binary_search(&placed.sequence).is_ok() {
                 continue; // it was not sent yet
             }
             // A viewer that tells nothing of its path is taken at its word.
@@ -190,7 +195,7 @@ impl Worker {
                 sent_bytes += datagram.len();
                 consumer.sent.note_retransmitted(placed.sequence);
                 if let Some(outgoing) = &mut outgoing {
-                    outgoing.note_sent(now, datagram.len());
+                    outgoing.note_resent(now, datagram.len());
                 }
                 post(&mut self.outbox, &mut self.stats, tuple, datagram);
             }

@@ -212,6 +212,21 @@ fn a_steady_link_has_steady_layers() {
     assert_eq!(show.link(0).dropped, dropped);
 }
 
+/// The layer takes seven eighths of the link: what a reduction leaves is just below that.
+#[test]
+fn a_layer_that_just_fits_stays_whatever_the_order_of_packets() {
+    for seed in 100..108 {
+        let mut show = Show::new(seed, &[800]);
+        show.time_until(0, Some(1));
+        show.run(10 * SECOND);
+        let changes = show.changes(0).len();
+        show.run(60 * SECOND);
+        assert_eq!(show.changes(0).len(), changes, "{seed}: {:?}", show.changes(0));
+        let link = show.link(0);
+        assert!(link.longest < Duration::from_millis(250) && link.dropped == 0, "{seed}: {:?}", link.longest);
+    }
+}
+
 #[test]
 fn key_frames_do_not_overflow_a_short_queue() {
     let queue = Duration::from_millis(50);

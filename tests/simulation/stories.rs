@@ -86,7 +86,18 @@ fn a_resumed_consumer_costs_one_key_frame_and_loses_nothing() {
 
 #[test]
 fn viewers_of_a_network_that_loses_a_tenth_still_get_nearly_every_frame() {
-    let mut world = World::new(6);
+    lose_a_tenth(World::new(6));
+}
+
+/// Loss lowers the estimate of what the path takes, and what is lost still has to be sent again.
+#[test]
+fn viewers_that_report_each_packet_lose_no_more_frames_than_others() {
+    let mut world = World::new(62);
+    world.viewers_report = true;
+    lose_a_tenth(world);
+}
+
+fn lose_a_tenth(mut world: World) {
     let (publisher, sending) = world.join();
     let producer = world.produce(sending, &[1000]);
     let (viewer, viewing) = world.join();

@@ -8,16 +8,21 @@ use smallvec::SmallVec;
 
 /// What new layers need of the bandwidth, measured in their bitrate: headers, retransmissions and room to breathe.
 const TO_RAISE: f64 = 1.12;
-/// What layers that are sent need, likewise.
-const TO_KEEP: f64 = 0.95;
+/// What layers that are sent need, likewise. After one reduction the estimate is 0.85 of what arrives, so a path that
+/// takes just these layers keeps them.
+const TO_KEEP: f64 = 0.85;
 /// What the lowest layers need to go on: a poor picture is better than none.
 const TO_KEEP_LOWEST: f64 = 0.6;
 /// How long the bandwidth may be too small for what is sent, unless by much.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Too small by much: this share of what is needed to keep the layers.
 const FAR_TOO_SMALL: f64 = 0.75;
+/// How long a new layer's key frame may keep a path busy that takes the layer.
+const SETTLING: Duration = Duration::from_millis(700);
 /// Layers that had to be taken back so soon were a mistake.
 const TRIAL: Duration = Duration::from_secs(8);
+/// Layers that held for so long were none; in between, they are at the limit of what the path takes.
+const PROVEN: Duration = Duration::from_secs(60);
 /// How long nothing is raised after one mistake, and after many in a row.
 const PENALTIES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 
@@ -133,10 +138,18 @@ impl Steadiness {
         steps
     }
 
+    /// Whether somebody got more only now, so that the queue may be the work of the key frame that this begins with.
+    #[must_use]
+    pub fn is_settling(&self, now: Instant) -> bool {
+        self.raised.is_some_and(|at| now.saturating_duration_since(at) < SETTLING)
+    }
+
     fn note_lowered(&mut self, now: Instant) {
-        let was_mistake = self.raised.take().is_some_and(|at| now.saturating_duration_since(at) < TRIAL);
-        self.penalty =
-            was_mistake.then(|| self.penalty.map_or(PENALTIES.0, |penalty| (penalty * 2).min(PENALTIES.1)));
+        let lasted = self.raised.take().map(|at| now.saturating_duration_since(at));
+        self.penalty = lasted.filter(|lasted| *lasted < PROVEN).map(|lasted| match self.penalty {
+            Some(penalty) if lasted < TRIAL => (penalty * 2).min(PENALTIES.1),
+            penalty => penalty.unwrap_or(PENALTIES.0),
+        });
         self.barred_until = self.penalty.map(|penalty| now + penalty);
     }
 }
@@ -217,10 +230,10 @@ mod tests {
         let start = Instant::now();
         let mut steadiness = Steadiness::default();
         let on_top = [wish(1, Some(2))];
-        assert_eq!(steadiness.decide(start, 800, &on_top)[..], [Some(2)]);
+        assert_eq!(steadiness.decide(start, 750, &on_top)[..], [Some(2)]);
         assert_eq!(steadiness.decide(start + PATIENCE / 2, 900, &on_top)[..], [Some(2)]);
-        assert_eq!(steadiness.decide(start + PATIENCE, 800, &on_top)[..], [Some(2)], "it began anew");
-        assert_eq!(steadiness.decide(start + PATIENCE * 2, 800, &on_top)[..], [Some(1)]);
+        assert_eq!(steadiness.decide(start + PATIENCE, 750, &on_top)[..], [Some(2)], "it began anew");
+        assert_eq!(steadiness.decide(start + PATIENCE * 2, 750, &on_top)[..], [Some(1)]);
         assert_eq!(steadiness.decide(start + PATIENCE * 2, 500, &on_top)[..], [Some(1)]);
     }
 
@@ -242,6 +255,12 @@ mod tests {
         now += Duration::from_secs(60);
         assert_eq!(steadiness.decide(now, 2000, &[wish(1, Some(1))])[..], [Some(2)]);
         now += TRIAL;
+        assert_eq!(steadiness.decide(now, 400, &[wish(1, Some(2))])[..], [Some(1)]);
+        now += Duration::from_secs(59);
+        assert_eq!(steadiness.decide(now, 2000, &[wish(1, Some(1))])[..], [Some(1)], "as long as before");
+        now += Duration::from_secs(1);
+        assert_eq!(steadiness.decide(now, 2000, &[wish(1, Some(1))])[..], [Some(2)]);
+        now += PROVEN;
         assert_eq!(steadiness.decide(now, 400, &[wish(1, Some(2))])[..], [Some(1)]);
         assert_eq!(steadiness.decide(now, 2000, &[wish(1, Some(1))])[..], [Some(2)], "that was no mistake");
     }

@@ -51,7 +51,8 @@ pub struct Estimator {
     lost: u32,
     reported: u32,
     loss_since: Option<Instant>,
-    loss: f64,
+    /// Lately, once judged.
+    loss: Option<f64>,
 }
 
 impl Estimator {
@@ -71,7 +72,7 @@ impl Estimator {
             lost: 0,
             reported: 0,
             loss_since: None,
-            loss: 0.0,
+            loss: None,
         };
         estimator.set_range(min, max);
         estimator
@@ -107,9 +108,9 @@ impl Estimator {
         self.round_trip
     }
 
-    /// The share of packets that was lost lately, 0 to 1.
+    /// The share of packets that was lost lately, 0 to 1, once known.
     #[must_use]
-    pub fn loss(&self) -> f64 {
+    pub fn loss(&self) -> Option<f64> {
         self.loss
     }
 
@@ -159,7 +160,7 @@ impl Estimator {
         }
         self.target =
             result.max(self.rate.rate().unwrap_or(0.0).min(self.target)).clamp(self.range.0, self.range.1);
-        if self.loss < LOSS.1 {
+        if self.loss.is_none_or(|loss| loss < LOSS.1) {
             self.loss_limit = self.loss_limit.max(result);
         }
         if self.limit.is_some_and(|limit| result > upper(limit)) {
@@ -226,14 +227,15 @@ impl Estimator {
             return;
         }
         let loss = f64::from(self.lost) / f64::from(self.reported);
-        self.loss = (self.loss + loss) / 2.0;
+        let average = (self.loss.unwrap_or_default() + loss) / 2.0;
+        self.loss = Some(average);
         (self.lost, self.reported, self.loss_since) = (0, 0, Some(now));
-        if self.loss > LOSS.1 && loss > LOSS.1 {
+        if average > LOSS.1 && loss > LOSS.1 {
             // What arrives in spite of the loss does fit: the estimate never goes below that for loss alone.
             let floor = self.rate.rate().unwrap_or(0.0);
             let reduced = self.target.min(self.loss_limit) * (1.0 - 0.5 * loss);
             self.loss_limit = reduced.max(floor);
-        } else if self.loss < LOSS.0 && self.loss_limit.is_finite() {
+        } else if average < LOSS.0 && self.loss_limit.is_finite() {
             self.loss_limit *= GROWTH.powf(elapsed.as_secs_f64().min(1.0));
             if self.loss_limit > 2.0 * self.target {
                 self.loss_limit = f64::INFINITY;

@@ -32,6 +32,15 @@ const MUTE_AFTER: Duration = Duration::from_secs(3);
 /// Time over which the volume of retransmissions is measured, and their share of the estimate that is always granted.
 const RESEND_WINDOW: Duration = Duration::from_millis(250);
 const RESEND_SHARE: f64 = 0.05;
+/// Packets that a queue holds up for less, at the least over [`QUEUE_WINDOW`], are not lost because it is full, but at
+/// random.
+const SHORT_QUEUE: Duration = Duration::from_millis(40);
+/// Reports come late by up to the time between two frames; over that long one comes at once.
+const QUEUE_WINDOW: Duration = Duration::from_millis(250);
+/// The share of packets from which on a path counts as one that loses some.
+const NOTABLE_LOSS: f64 = 0.02;
+/// The share of what is sent that is sent again over a path that loses packets at random.
+const RANDOM_LOSS_SHARE: f64 = 0.5;
 /// Held back beyond that, the path takes far less than the layers that are sent.
 const MAX_BACKLOG: Duration = Duration::from_millis(150);
 /// A queue that holds packets up for so long is let run empty before any more video is put into it.
@@ -72,6 +81,29 @@ impl Volume {
     }
 }
 
+/// How long a queue held packets up, at the least.
+#[derive(Debug)]
+struct Queue {
+    since: Instant,
+    /// In the window that is open, and in the one before.
+    current: Duration,
+    previous: Duration,
+}
+
+impl Queue {
+    fn note(&mut self, now: Instant, held: Duration) {
+        if now.saturating_duration_since(self.since) >= QUEUE_WINDOW {
+            *self = Self { since: now, current: held, previous: self.current };
+        } else {
+            self.current = self.current.min(held);
+        }
+    }
+
+    fn least(&self) -> Duration {
+        self.current.min(self.previous)
+    }
+}
+
 /// When packets are sent, as [`Outgoing`] keeps it.
 #[derive(Debug, Clone, Copy)]
 pub struct SendTime(i64);
@@ -100,6 +132,7 @@ pub struct Outgoing {
     unreported: bool,
     /// The shortest time from a packet to the report on it, which is when there was no queue.
     least_delay: Option<Duration>,
+    queue: Queue,
     /// Whether a long queue is being waited for.
     is_draining: bool,
     announced: Option<(Bitrate, Instant)>,
@@ -133,6 +166,7 @@ impl Outgoing {
             last_feedback: None,
             unreported: false,
             least_delay: None,
+            queue: Queue { since: now, current: Duration::ZERO, previous: Duration::ZERO },
             is_draining: false,
             announced: None,
             reviewed: None,
@@ -328,10 +362,9 @@ impl Outgoing {
         self.pacer.release(now, pace)
     }
 
-    /// The first packet of a consumer that is held back, by its sequence number.
-    #[must_use]
-    pub fn first_held(&self, consumer: (usize, u32)) -> Option<u64> {
-        self.pacer.first_held(consumer)
+    /// The sequence numbers of a consumer's packets that are held back, ascending.
+    pub fn held_of(&self, consumer: (usize, u32)) -> impl Iterator<Item = u64> + '_ {
+        self.pacer.held_of(consumer)
     }
 
     /// Gives up what was held back: there is no way to the peer any more.
@@ -353,18 +386,29 @@ impl Outgoing {
     }
 
     /// Whether a packet may be sent again: together with everything else it fits into the estimate, or so little was
-    /// sent again that it does not matter. Else copies would keep a queue full whose losses they repair.
+    /// sent again that it does not matter. Else copies would keep a queue full whose losses they repair. Without a queue
+    /// there is none to keep full: random loss lowers the estimate below what is sent in any case, and nothing of that
+    /// could be shown if what is missing was not sent again.
     pub fn has_room_to_resend(&mut self, now: Instant, len: usize) -> bool {
         let Some(available) = self.available().filter(|_| !self.is_unknown()) else { return true };
         let budget = available.bytes_in(RESEND_WINDOW);
         self.volume.roll(now);
         let resent = self.volume.resent + len;
-        let fits = resent + self.volume.others <= budget || resent as f64 <= budget as f64 * RESEND_SHARE;
-        if fits {
-            self.volume.resent = resent;
-            self.pacer.note_urgent(len);
-        }
-        fits
+        let is_lossy = self.estimator.loss().is_none_or(|loss| loss >= NOTABLE_LOSS);
+        let is_random = is_lossy && self.queue.least() < SHORT_QUEUE;
+        let granted = if is_random {
+            self.volume.others as f64 * RANDOM_LOSS_SHARE
+        } else {
+            budget as f64 * RESEND_SHARE
+        };
+        resent + self.volume.others <= budget || resent as f64 <= granted
+    }
+
+    /// Notes that the packet with the next sequence number was sent again.
+    pub fn note_resent(&mut self, now: Instant, len: usize) {
+        self.note_sent(now, len);
+        self.volume.resent += len + DATAGRAM_OVERHEAD;
+        self.pacer.note_urgent(len);
     }
 
     /// Takes a viewer's report on packets.
@@ -395,9 +439,10 @@ impl Outgoing {
         }
         let round_trip =
             newest_sent.map(|sent| Duration::from_micros((self.micros(now) - sent).max(0) as u64));
-        self.judge_queue(round_trip);
+        self.judge_queue(now, round_trip);
         let before = self.estimator.estimate();
-        self.estimator.update(now, round_trip, self.prober.is_recent(now));
+        let is_burst = self.prober.is_recent(now) || self.steadiness.is_settling(now);
+        self.estimator.update(now, round_trip, is_burst);
         if self.estimator.estimate() < before {
             self.prober.back_off(now);
         }
@@ -407,12 +452,20 @@ impl Outgoing {
 
     /// Notes the time from a packet to its report. A long queue is gone when a packet passed quickly, or when all that
     /// was sent has been reported.
-    fn judge_queue(&mut self, delay: Option<Duration>) {
+    fn judge_queue(&mut self, now: Instant, delay: Option<Duration>) {
         let Some(delay) = delay else { return };
         let least = self.least_delay.map_or(delay, |least| least.min(delay));
         self.least_delay = Some(least);
-        let is_empty = delay < least + LONG_QUEUE / 2 || self.sent.is_settled();
-        self.is_draining = !is_empty && (self.is_draining || delay > least + LONG_QUEUE);
+        let queue = delay.saturating_sub(least);
+        self.queue.note(now, queue);
+        let is_empty = queue < LONG_QUEUE / 2 || self.sent.is_settled();
+        self.is_draining = !is_empty && (self.is_draining || queue > LONG_QUEUE);
+    }
+
+    /// The time from a packet to the report on it as it was lately where the report did not have to wait, once known.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.least_delay.map(|least| least + self.queue.least())
     }
 
     /// Whether video should wait for a long queue to run empty.

@@ -81,10 +81,9 @@ impl Pacer {
         !self.held.is_empty()
     }
 
-    /// The first packet of a consumer that is held back, by its sequence number; those after it are, too.
-    #[must_use]
-    pub fn first_held(&self, consumer: (usize, u32)) -> Option<u64> {
-        self.held.iter().find(|held| held.consumer == consumer).map(|held| held.placed.sequence)
+    /// The sequence numbers of a consumer's packets that are held back, ascending.
+    pub fn held_of(&self, consumer: (usize, u32)) -> impl Iterator<Item = u64> + '_ {
+        self.held.iter().filter(move |held| held.consumer == consumer).map(|held| held.placed.sequence)
     }
 
     /// How long the path takes for what is held back.

@@ -27,6 +27,14 @@ impl Resent {
         self.recent.push_back((sequence, now));
         true
     }
+
+    /// Notes that a packet is sent late, so that the viewer has asked for it meanwhile, or is about to.
+    pub fn note(&mut self, now: Instant, sequence: u16) {
+        if self.recent.len() >= MAX_REMEMBERED {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((sequence, now));
+    }
 }
 
 #[cfg(test)]
@@ -43,6 +51,10 @@ mod tests {
         assert!(!may(49, 7), "the copy is on its way");
         assert!(may(49, 8));
         assert!(may(50, 7));
+        resent.note(start + ms(1000), 7);
+        let mut may = |at, sequence| resent.may_resend(start + ms(at), sequence, Some(ms(50)));
+        assert!(!may(1049, 7), "it was sent late, and for the first time");
+        assert!(may(1050, 7));
         let sent = (0..1000).filter(|sequence| may(2000, *sequence)).count();
         assert_eq!(sent, MAX_REMEMBERED);
     }
