@@ -3,6 +3,7 @@
 //! Takes what the segmenter gives out and answers with the files and playlists that change. Pure: bytes and texts out,
 //! no store, no disk.
 
+mod backfill;
 mod dash;
 mod kept;
 mod master;
@@ -37,6 +38,9 @@ const SEGMENTS_WITH_OLD_PARTS: usize = 3;
 /// Parts are numbered from this multiple of their rendition's first segment on: no segment has so many, so the numbers
 /// of a peer that comes back are new as well.
 const PART_NUMBERS: u64 = 64;
+
+/// No segment has more frames of silence: ten seconds.
+const MAX_SILENT_FRAMES: usize = 480;
 
 /// A publisher's wall clock that differs more from this machine's is not believed.
 const MAX_CLOCK_ERROR: Duration = Duration::from_secs(10);
@@ -211,7 +215,11 @@ impl Presentation {
         let audio = opening.audio.iter().map(|config| (Rendition::Audio, Format::Audio(config.clone())));
         let mut tracks = BTreeMap::new();
         for (rendition, format) in video.chain(audio) {
+            let is_new = !self.lines.contains_key(&rendition);
             let init_uri = self.init(rendition, &format, opening.sequence)?;
+            if let (Format::Audio(config), true) = (&format, is_new) {
+                self.backfill(config, &init_uri, opening.start)?;
+            }
             tracks.insert(rendition, Track::new(init_uri, format));
         }
         self.discontinuities += u64::from(opening.discontinuity);
@@ -294,8 +302,7 @@ impl Presentation {
         Ok(())
     }
 
-    /// Ends a rendition's segment. Its playlist lists that with the next part: one that ends with a complete segment and a
-    /// hint to the next is read by strict parsers as if it had a last segment without a time.
+    /// Ends a rendition's segment.
     pub fn close(&mut self, sequence: u64, rendition: Rendition) {
         let Some(kept) = self.kept.iter_mut().rev().find(|kept| kept.sequence == sequence) else { return };
         let Some(track) = kept.tracks.get_mut(&rendition).filter(|track| track.count > 0) else { return };
@@ -310,6 +317,7 @@ impl Presentation {
         if let Some(line) = self.lines.get_mut(&rendition) {
             line.position = Position { complete: Some((sequence, track.count)), open: None };
         }
+        self.changed.insert(rendition);
         self.master_changed = true;
         self.manifest_changed |= kept.is_complete();
         self.drop_parts(rendition);

@@ -47,6 +47,12 @@ impl Kept {
         self.tracks.values().map(|track| track.duration).max().unwrap_or_default()
     }
 
+    /// When it begins, if anything of it came.
+    pub(super) fn begin(&self) -> Option<MediaTime> {
+        let tracks = self.tracks.values().filter(|track| track.count > 0);
+        tracks.map(|track| MediaTime::from_ticks(track.base, track.rate)).min()
+    }
+
     /// Whether every rendition of which anything came is complete.
     pub(super) fn is_complete(&self) -> bool {
         let mut tracks = self.tracks.values().filter(|track| track.count > 0).peekable();

@@ -36,7 +36,9 @@ test('sound that comes late', async ({ weir, publisher, audience }) => {
   const early = await Viewer.open(audience, master);
   await early.playsOn(5);
   await page.evaluate(() => window.harness.publish({ audio: true }));
-  await expect.poll(async () => (await fetch(master)).text(), { timeout: PATIENCE_MS }).toContain('mp4a');
+  // At once: there is no whole segment of sound yet.
+  const polling = { timeout: PATIENCE_MS, intervals: [50] };
+  await expect.poll(async () => (await fetch(master)).text(), polling).toContain('mp4a');
   const late = await Viewer.open(audience, master);
   await late.playsOn(5);
   await early.playsOn(1);
