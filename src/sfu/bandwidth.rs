@@ -8,6 +8,7 @@
 
 pub mod allocate;
 pub mod arrivals;
+pub mod copies;
 pub mod estimator;
 pub mod incoming;
 pub mod outgoing;

@@ -10,6 +10,7 @@ use super::{Transmit, Worker, post};
 use crate::media::codec::MAX_SPATIAL_LAYERS;
 use crate::media::rtcp;
 use crate::sfu::api::{TapOutput, TapPacket};
+use crate::sfu::bandwidth::copies::Copy;
 use crate::sfu::bandwidth::pacer::{Held, SLOT};
 use crate::sfu::burst::Burst;
 use crate::sfu::header::Stamp;
@@ -167,8 +168,8 @@ impl Worker {
         let held: SmallVec<[u64; 32]> = held.into_iter().flatten().collect();
         let mut outgoing = outgoing.filter(|_| consumer.wants_wide_sequence());
         let mut sent_bytes = 0;
-        for sequence in missing {
-            let Some(origin) = consumer.rewriter.origin(sequence) else { continue };
+        for missed in missing {
+            let Some(origin) = consumer.rewriter.origin(missed) else { continue };
             let stream = producer.streams.get(origin.stream);
             let Some(packet) = stream.and_then(|stream| stream.cache.get_recent(now, origin.sequence)) else {
                 continue;
@@ -180,7 +181,7 @@ impl Worker {
             // A viewer that tells nothing of its path is taken at its word.
             let len = packet.payload.len();
             let has_room = outgoing.as_mut().is_none_or(|outgoing| outgoing.has_room_to_resend(now, len));
-            if is_judged && !(has_room && consumer.resent.may_resend(now, sequence, round_trip)) {
+            if is_judged && !(has_room && consumer.resent.may_resend(now, missed, round_trip)) {
                 continue;
             }
             let mut datagram = Vec::with_capacity(packet.payload.len() + 64);
@@ -195,7 +196,8 @@ impl Worker {
                 sent_bytes += datagram.len();
                 consumer.sent.note_retransmitted(placed.sequence);
                 if let Some(outgoing) = &mut outgoing {
-                    outgoing.note_resent(now, datagram.len());
+                    let consumer = (key, consumer.ssrc);
+                    outgoing.note_resent(now, datagram.len(), Copy { consumer, sequence: missed });
                 }
                 post(&mut self.outbox, &mut self.stats, tuple, datagram);
             }

@@ -31,12 +31,14 @@ pub(crate) struct Link {
     pub(crate) longest: Duration,
     pub(crate) dropped: usize,
     pub(crate) bytes: usize,
+    /// Share of datagrams that is lost here, beside what does not fit.
+    pub(crate) loss: f64,
 }
 
 impl Link {
     pub(crate) fn new(now: Instant, kbps: u32, limit: Duration) -> Self {
         let capacity = f64::from(kbps) * 1000.0;
-        Self { capacity, limit, free_at: now, longest: Duration::ZERO, dropped: 0, bytes: 0 }
+        Self { capacity, limit, free_at: now, longest: Duration::ZERO, dropped: 0, bytes: 0, loss: 0.0 }
     }
 
     /// Changes the capacity; what waits goes on at the new rate.
@@ -92,7 +94,8 @@ impl Network {
     }
 
     pub(crate) fn send(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, contents: Vec<u8>) {
-        if self.random.random_bool(self.loss) {
+        let loss = self.links.get(&to).map_or(self.loss, |link| link.loss.max(self.loss));
+        if self.random.random_bool(loss) {
             return;
         }
         let passed = match self.links.get_mut(&to) {

@@ -95,6 +95,8 @@ pub(crate) struct Peer {
     pub(crate) inboxes: HashMap<u32, Inbox>,
     pub(crate) suite: Option<Suite>,
     pub(crate) closed_by_server: bool,
+    /// How often it asks for a packet.
+    pub(crate) max_nacks: u32,
     /// RTX SSRCs of streams that this peer receives, and whose retransmissions they are.
     pub(crate) rtx_of: HashMap<u32, u32>,
     provider: Arc<dyn RTCCryptoProvider>,
@@ -166,6 +168,7 @@ impl Peer {
             inboxes: HashMap::new(),
             suite: None,
             closed_by_server: false,
+            max_nacks: MAX_NACKS,
             rtx_of: HashMap::new(),
             provider,
             server,
@@ -257,7 +260,7 @@ impl Peer {
     fn ask_again(&mut self, now: Instant) {
         let mut compound = Vec::new();
         for (ssrc, inbox) in &mut self.inboxes {
-            inbox.missing.retain(|_, (_, asked)| *asked < MAX_NACKS);
+            inbox.missing.retain(|_, (_, asked)| *asked < self.max_nacks);
             let due: Vec<u64> = inbox
                 .missing
                 .iter()

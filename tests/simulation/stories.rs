@@ -8,6 +8,7 @@ use weir::sfu::Tuple;
 use weir::sfu::api::{Event, TapOutput, TransportCloseReason};
 use weir::sfu::srtp::Suite;
 
+use crate::network::Link;
 use crate::world::{CONSENT_TIMEOUT, Camera, GCM_LAST, TRANSPORT, World, film};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -95,6 +96,28 @@ fn viewers_that_report_each_packet_lose_no_more_frames_than_others() {
     let mut world = World::new(62);
     world.viewers_report = true;
     lose_a_tenth(world);
+}
+
+/// The viewer asks once. That the copy is lost too, weir hears from the report on packets.
+#[test]
+fn what_was_sent_again_in_vain_is_sent_again_without_being_asked_for() {
+    let mut world = World::new(63);
+    world.viewers_report = true;
+    world.network.delay = Duration::from_millis(25);
+    let (publisher, sending) = world.join();
+    let producer = world.produce(sending, &[1000]);
+    let (viewer, viewing) = world.join();
+    let (consumer, ssrc) = world.consume(viewer, viewing, &producer);
+    world.core.set_consumer_paused(world.now, consumer.id, false).unwrap();
+    world.peers[viewer].max_nacks = 1;
+    let mut link = Link::new(world.now, 100_000, Duration::from_millis(300));
+    link.loss = 0.1;
+    world.network.links.insert(world.peers[viewer].address, link);
+    let mut camera = Camera::new(publisher, 1000, 9);
+    film(&mut world, &mut [&mut camera], 1800);
+    let (complete, frames) = world.peers[viewer].inboxes[&ssrc].complete_frames();
+    assert!(frames >= 1750, "{frames} frames seen");
+    assert!(complete as f64 >= 0.999 * frames as f64, "{complete} of {frames} frames complete");
 }
 
 fn lose_a_tenth(mut world: World) {

@@ -9,6 +9,7 @@ use crate::ids::Bitrate;
 use crate::media::rtcp::transport_cc::{REFERENCE_WRAP, TICK_US, TICKS_PER_REFERENCE, TransportFeedback};
 use crate::sfu::api::SetBitrateError;
 use crate::sfu::bandwidth::allocate::Steadiness;
+use crate::sfu::bandwidth::copies::{Copies, Copy};
 use crate::sfu::bandwidth::estimator::Estimator;
 use crate::sfu::bandwidth::pacer::{Held, Pace, Pacer};
 use crate::sfu::bandwidth::probe::Prober;
@@ -140,6 +141,7 @@ pub struct Outgoing {
     reviewed: Option<Instant>,
     volume: Volume,
     pacer: Pacer,
+    copies: Copies,
     /// Keeps what is handed out from wavering.
     pub steadiness: Steadiness,
 }
@@ -172,6 +174,7 @@ impl Outgoing {
             reviewed: None,
             volume: Volume { since: now, sent: 0, resent: 0, others: 0 },
             pacer: Pacer::new(now),
+            copies: Copies::default(),
             steadiness: Steadiness::default(),
         }
     }
@@ -405,7 +408,8 @@ impl Outgoing {
     }
 
     /// Notes that the packet with the next sequence number was sent again.
-    pub fn note_resent(&mut self, now: Instant, len: usize) {
+    pub fn note_resent(&mut self, now: Instant, len: usize, copy: Copy) {
+        self.copies.note(self.next_sequence(), copy);
         self.note_sent(now, len);
         self.volume.resent += len + DATAGRAM_OVERHEAD;
         self.pacer.note_urgent(len);
@@ -423,6 +427,7 @@ impl Outgoing {
             let Some(ticks) = ticks else {
                 if self.sent.lose(sequence) {
                     self.estimator.lose();
+                    self.copies.lose(sequence);
                 }
                 continue;
             };
@@ -448,6 +453,11 @@ impl Outgoing {
         }
         (self.last_feedback, self.unreported, self.is_mute) = (Some(now), false, false);
         self.finish_probe(now);
+    }
+
+    /// What was sent again and did not arrive either, by the reports since the last call.
+    pub fn take_lost_copies(&mut self) -> Vec<Copy> {
+        self.copies.take_lost()
     }
 
     /// Notes the time from a packet to its report. A long queue is gone when a packet passed quickly, or when all that

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::Outgoing;
 use super::allocate::Wish;
+use super::copies::Copy;
 use super::outgoing::MINIMUM;
 use super::pacer::SLOT;
 use crate::ids::{Bitrate, TransportId};
@@ -113,6 +114,11 @@ impl Worker {
         let Some(transport) = self.transports.get_mut(key) else { return };
         let Some(outgoing) = &mut transport.bandwidth.outgoing else { return };
         outgoing.handle_feedback(now, feedback);
+        for Copy { consumer: (key, ssrc), sequence } in outgoing.take_lost_copies() {
+            if self.consumers.get(key).is_some_and(|consumer| consumer.ssrc == ssrc) {
+                self.retransmit(now, key, std::iter::once(sequence));
+            }
+        }
         self.distribute(now, key);
     }
 
