@@ -1,6 +1,11 @@
 //! Parsers of what media packets carry.
 
-use weir::media::codec::{DependencyDescriptor, MAX_SPATIAL_LAYERS, MAX_TEMPORAL_LAYERS, Renumbering};
+use std::sync::Arc;
+
+use weir::media::codec::{
+    DependencyDescriptor, DependencyExtension, DependencyStructure, Layers, MAX_SPATIAL_LAYERS,
+    MAX_TEMPORAL_LAYERS, Renumbering,
+};
 use weir::media::rtp::{self as packets, RtpView};
 use weir::media::{codec, opus, rtcp as control};
 
@@ -33,11 +38,12 @@ pub fn codecs(data: &[u8]) {
     ];
     for (mime, is_k_svc) in types.into_iter().flat_map(|mime| [(mime, false), (mime, true)]) {
         let frame = codec::frame(mime, data, is_k_svc);
-        let by = Renumbering { picture_id: 0, tl0_picture_index: 0 };
+        let by = Renumbering { picture_id: 0, tl0_picture_index: 0, frame_number: 0 };
         let mut copy = data.to_vec();
         frame.renumber(&mut copy, by);
         assert_eq!(copy, data, "nothing added to the picture numbers, yet the payload changed");
-        frame.renumber(&mut copy, Renumbering { picture_id: u16::MAX, tl0_picture_index: 1 });
+        frame
+            .renumber(&mut copy, Renumbering { picture_id: u16::MAX, tl0_picture_index: 1, frame_number: 1 });
         let again = codec::frame(mime, &copy, is_k_svc);
         assert_eq!((again.layers, again.starts_key_frame), (frame.layers, frame.starts_key_frame));
     }
@@ -47,18 +53,31 @@ pub fn codecs(data: &[u8]) {
     }
 }
 
-/// Dependency descriptors of one stream, each read with the templates that came before.
+/// Dependency descriptors of one stream, each read with the templates that came before. What a viewer gets of one says
+/// the same of the frame.
 pub fn dependency(data: &[u8]) {
     let mut input = Input(data);
-    let mut known = None;
+    let mut known: Option<Arc<DependencyStructure>> = None;
     while !input.is_empty() {
         let len = usize::from(input.byte());
         let value = input.bytes(len);
-        let Some(read) = DependencyDescriptor::parse(value, known.as_ref()) else { continue };
+        let before = known.clone();
+        let Some(read) = DependencyDescriptor::parse(value, before.as_deref()) else { continue };
         let layers = read.frame.layers;
         assert!(layers.spatial < MAX_SPATIAL_LAYERS && layers.temporal < MAX_TEMPORAL_LAYERS);
         assert!(!read.frame.starts_key_frame || read.structure.is_some());
-        known = read.structure.or(known);
+        known = read.structure.clone().map(Arc::new).or(known);
+        let structure = known.clone().expect("it was read with one");
+        let extension = DependencyExtension::new(value, &read, structure, u32::MAX);
+        for viewer in [Layers::default(), Layers { spatial: 1, temporal: 1 }, Layers::ALL] {
+            let written = extension.for_viewer(viewer, 0);
+            let mut value = Vec::new();
+            written.append(&mut value);
+            assert_eq!(value.len(), written.len());
+            let again = DependencyDescriptor::parse(&value, before.as_deref());
+            let again = again.expect("what weir writes it can read");
+            assert_eq!((again.frame, again.structure), (read.frame, read.structure.clone()));
+        }
     }
 }
 

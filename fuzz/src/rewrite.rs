@@ -108,6 +108,7 @@ fn packet(sequence: u64, timestamp: u32, bits: u8, arrival: Instant, behind: u64
         behind,
         audio_level: None,
         video_orientation: None,
+        dependency: None,
         arrival,
         payload: vec![0; 4],
     }

@@ -22,6 +22,7 @@ pub(super) fn packet(sequence: u64, arrival: Instant) -> CachedPacket {
         behind: 0,
         audio_level: None,
         video_orientation: None,
+        dependency: None,
         arrival,
         payload: Vec::new(),
     }

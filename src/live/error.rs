@@ -122,9 +122,6 @@ pub enum ProduceError {
     /// Not a transport of this peer that it can send on.
     #[error(transparent)]
     NotFound(#[from] NotYours),
-    /// AV1 with spatial layers inside: a browser decodes nothing of what a viewer would get of it.
-    #[error("AV1 with several spatial layers can't be watched yet: use one (L1T1 to L1T3) or simulcast")]
-    SpatialAv1,
     /// The peer has as many producers as it may.
     #[error("too many producers: the limit is {0} for a peer")]
     Full(usize),

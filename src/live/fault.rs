@@ -101,7 +101,6 @@ faults! {
     ProduceError: |error| match error {
         ProduceError::NoTransport => Fault::NotReady,
         ProduceError::NotFound(_) => Fault::NotFound,
-        ProduceError::SpatialAv1 => Fault::BadRequest,
         ProduceError::Full(_) => Fault::Limit,
         ProduceError::Closed => Fault::Closed,
         ProduceError::Media(error) => media(error, |error| match error {

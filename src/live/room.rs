@@ -4,10 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
 use mediasoup_types::data_structures::DtlsParameters;
-use mediasoup_types::rtp_parameters::{
-    MediaKind, MimeType, MimeTypeVideo, RtpCapabilities, RtpCapabilitiesFinalized, RtpCodecParameters,
-    RtpParameters,
-};
+use mediasoup_types::rtp_parameters::{MediaKind, RtpCapabilities, RtpCapabilitiesFinalized, RtpParameters};
 use tokio::sync::{broadcast, mpsc};
 use tracing::debug;
 
@@ -280,9 +277,6 @@ impl Room {
                 (None, TransportRef::Id(id)) => return Err(not_yours("transport to send on", id).into()),
             }
         };
-        if has_spatial_av1(&parameters) {
-            return Err(ProduceError::SpatialAv1);
-        }
         let info = self.inner.router.produce(transport, kind, parameters, false).await?;
         let id = info.id;
         let producer =
@@ -450,14 +444,6 @@ impl Room {
     pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
         self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether this is AV1 with several spatial layers in one stream. Browsers put those together by the dependency
-/// descriptor only, and that of a viewer's part of the stream would have to be written anew.
-fn has_spatial_av1(parameters: &RtpParameters) -> bool {
-    let is_av1 = |codec: &RtpCodecParameters| codec.mime_type() == MimeType::Video(MimeTypeVideo::AV1);
-    parameters.codecs.first().is_some_and(is_av1)
-        && parameters.encodings.iter().any(|encoding| encoding.scalability_mode.spatial_layers().get() > 1)
 }
 
 pub(super) fn not_yours(what: &'static str, id: impl ToString) -> NotYours {

@@ -12,7 +12,9 @@ mod vp9;
 
 use mediasoup_types::rtp_parameters::{MimeType, MimeTypeAudio, MimeTypeVideo};
 
-pub use dependency::{Descriptor as DependencyDescriptor, Structure as DependencyStructure};
+pub use dependency::{
+    Descriptor as DependencyDescriptor, Extension as DependencyExtension, Structure as DependencyStructure,
+};
 pub use frame::{
     DecodeTargets, Frame, Layers, MAX_SPATIAL_LAYERS, MAX_TEMPORAL_LAYERS, PictureId, Renumbering,
 };

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::media::codec::Frame;
+use crate::media::codec::{DependencyExtension, Frame};
 
 /// Packets that a video stream keeps: two seconds at 4 Mbit/s.
 pub const VIDEO_PACKETS: usize = 1024;
@@ -29,6 +29,8 @@ pub struct CachedPacket {
     pub audio_level: Option<u8>,
     /// Value of the video orientation extension (3GPP TS 26.114).
     pub video_orientation: Option<u8>,
+    /// The dependency descriptor, where viewers need it.
+    pub dependency: Option<DependencyExtension>,
     /// When it arrived.
     pub arrival: Instant,
     /// The payload.
@@ -106,6 +108,7 @@ mod tests {
             behind: 0,
             audio_level: None,
             video_orientation: None,
+            dependency: None,
             arrival,
             payload: Vec::new(),
         }

@@ -5,7 +5,7 @@ use std::num::NonZeroU8;
 use std::time::Instant;
 
 use bytes::{BufMut, Bytes};
-use mediasoup_types::rtp_parameters::RtpParameters;
+use mediasoup_types::rtp_parameters::{MimeType, MimeTypeVideo, RtpParameters};
 
 use crate::ids::{ConsumerId, TapId};
 use crate::media::codec::{Layers, Renumbering};
@@ -65,6 +65,8 @@ pub struct Consumer {
     pub rewriter: Rewriter,
     /// Which layers it should get.
     pub choice: Choice,
+    /// Whether its client can't tell the spatial layers of its stream apart: AV1 without the dependency descriptor.
+    is_blind: bool,
     /// For a consumer on a pipe: the one stream that it passes on as it is. Each stream of the producer has one.
     pub pinned: Option<usize>,
     /// Its share of the transport's bandwidth compared with others: 1 is the lowest.
@@ -107,10 +109,13 @@ impl Consumer {
             payload_type: codec.payload_type(),
             sequence: u64::from(first_sequence),
         });
+        let header = HeaderTemplate::new(parameters);
+        let is_av1 = codec.mime_type() == MimeType::Video(MimeTypeVideo::AV1);
         Some(Self {
             id,
             transport,
             producer,
+            is_blind: is_av1 && !header.has_dependency(),
             paused: true,
             ssrc: encoding.ssrc?,
             rtx,
@@ -127,7 +132,7 @@ impl Consumer {
             heard: Heard::default(),
             resent: Resent::default(),
             payload_type: codec.payload_type(),
-            header: HeaderTemplate::new(parameters),
+            header,
         })
     }
 
@@ -146,7 +151,7 @@ impl Consumer {
             return *target;
         }
         let target = match self.pinned {
-            None => self.choice.target(offer).map(|layers| offer.target(layers)),
+            None => self.choice_of(offer).target(offer).map(|layers| offer.target(layers)),
             Some(stream) => offer.arrives_on(stream).then_some(Target { stream, layers: Layers::ALL }),
         };
         self.targeted = Some((*offer, target));
@@ -154,6 +159,15 @@ impl Consumer {
             self.rewriter.lose_sync();
         }
         target
+    }
+
+    /// A client that can't tell spatial layers apart gets the lowest.
+    fn choice_of(&self, offer: &Offer) -> Choice {
+        let mut choice = self.choice;
+        if self.is_blind && !offer.is_simulcast {
+            choice.preferred.spatial = 0;
+        }
+        choice
     }
 
     /// The layers that it gets at the moment.
@@ -232,6 +246,7 @@ impl Consumer {
             timestamp,
             marker: false,
             renumbering: Renumbering::default(),
+            layers: Layers::ALL,
             is_filler: true,
         };
         let header_len = self.header.write(out, payload_type, ssrc, &placed, None, stamp);

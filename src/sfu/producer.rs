@@ -9,12 +9,12 @@ use mediasoup_types::scalability_modes::ScalabilityMode;
 use smallvec::SmallVec;
 
 use crate::ids::{ProducerId, RouterId};
-use crate::media::codec::{Layers, MAX_SPATIAL_LAYERS, MAX_TEMPORAL_LAYERS};
+use crate::media::codec::{Frame, Layers, MAX_SPATIAL_LAYERS, MAX_TEMPORAL_LAYERS};
 use crate::media::ortc::{ProducerType, RtpMapping};
 use crate::media::rtcp::ReportBlock;
 use crate::media::rtp::{FIXED_HEADER_LEN, RtpView};
 use crate::sfu::cache::{AUDIO_PACKETS, CachedPacket, PacketCache, VIDEO_PACKETS};
-use crate::sfu::frames::FrameReader;
+use crate::sfu::frames::{FrameReader, Reading};
 use crate::sfu::key_frames::KeyFrameRequests;
 use crate::sfu::layers::{Ladder, LayerBitrate, Offer};
 use crate::sfu::nack::{Gap, NackGenerator};
@@ -103,6 +103,31 @@ impl ProducerStream {
         self.last_report
     }
 
+    /// Takes a packet that was read into the cache; `layer_count` grows with what is seen.
+    fn take(
+        &mut self,
+        now: Instant,
+        packet: CachedPacket,
+        reading: Reading,
+        payload: &[u8],
+        layer_count: &mut (u8, u8),
+    ) {
+        let Reading { frame, dependency, .. } = reading;
+        let Layers { spatial, temporal } = frame.layers;
+        if let Some(last) = self.last_packets.get_mut(usize::from(spatial))
+            && !payload.is_empty()
+        {
+            *last = Some(now);
+            layer_count.0 = layer_count.0.max(spatial + 1);
+            layer_count.1 = layer_count.1.max((temporal + 1).min(MAX_TEMPORAL_LAYERS));
+        }
+        self.rates.add(now, frame.layers, payload.len() + FIXED_HEADER_LEN);
+        if frame.starts_key_frame {
+            self.key_frames.key_frame();
+        }
+        self.cache.insert(CachedPacket { frame, dependency, ..packet }, payload);
+    }
+
     /// Retransmissions that came, and those of them that were missing.
     #[must_use]
     pub fn repairs(&self) -> (u64, u64) {
@@ -111,12 +136,13 @@ impl ProducerStream {
 }
 
 /// What the arrival of a packet means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received {
-    /// To be forwarded: the extended sequence number, and whether packets before it are missing.
+    /// Not known before.
     New {
-        /// The packet's place in the stream's cache.
-        sequence: u64,
+        /// What is to be forwarded: the packets' places in the stream's cache. Usually that is the packet alone; one
+        /// that nobody can read yet waits, and comes with the one that explains it.
+        sequences: SmallVec<[u64; 1]>,
         /// Whether to ask the publisher for packets or a key frame now.
         gap: Gap,
     },
@@ -288,16 +314,17 @@ impl Producer {
 
     /// Takes a packet of one stream into its cache.
     pub fn receive(&mut self, now: Instant, stream: usize, arrival: &Arrival<'_>) -> Received {
-        let (kind, mime, extensions) = (self.kind, self.codec.mime_type(), self.extensions);
+        let (mime, extensions) = (self.codec.mime_type(), self.extensions);
         let clock_rate = u64::from(self.codec.clock_rate().get());
         let since_epoch = now.saturating_duration_since(self.epoch);
         let Some(stream) = self.streams.get_mut(stream) else { return Received::Duplicate };
         let (sequence, restarted) = stream.reception.extend(arrival.sequence);
         if restarted {
             stream.cache.clear();
+            stream.frames.clear();
             stream.nack.iter_mut().for_each(NackGenerator::clear);
         }
-        let is_known = stream.cache.contains(sequence);
+        let is_known = stream.cache.contains(sequence) || stream.frames.has_unread(sequence);
         if arrival.is_retransmission {
             stream.reception.note_retransmitted(!is_known);
         }
@@ -315,25 +342,11 @@ impl Producer {
         let timestamp = arrival.view.timestamp();
         let before = stream.cache.get(sequence.saturating_sub(1));
         let begins_frame = before.is_some_and(|before| before.timestamp != timestamp);
-        let dependency = extension(extensions.dependency_descriptor);
-        let frame = stream.frames.read(mime, arrival.payload, dependency, begins_frame);
-        let Layers { spatial, temporal } = frame.layers;
-        if let Some(last) = stream.last_packets.get_mut(usize::from(spatial))
-            && !arrival.payload.is_empty()
-        {
-            *last = Some(now);
-            self.layer_count.0 = self.layer_count.0.max(spatial + 1);
-            self.layer_count.1 = self.layer_count.1.max((temporal + 1).min(MAX_TEMPORAL_LAYERS));
-        }
-        stream.rates.add(now, frame.layers, arrival.payload.len() + FIXED_HEADER_LEN);
         if !arrival.is_retransmission {
             // What came only because it was asked for was lost: the publisher's estimate of its link needs to know.
             stream.reception.note_received();
             let ticks = since_epoch.as_nanos() * u128::from(clock_rate) / 1_000_000_000;
             stream.reception.note_arrival(ticks as i64, timestamp);
-        }
-        if frame.starts_key_frame && kind == MediaKind::Video {
-            stream.key_frames.key_frame();
         }
         let gap = stream.nack.as_mut().map_or(Gap::None, |nack| nack.receive(now, sequence));
         let first_byte = |id: u8| extension(id).and_then(|value| value.first().copied());
@@ -341,15 +354,42 @@ impl Producer {
             sequence,
             timestamp,
             marker: arrival.view.marker(),
-            frame,
+            frame: Frame::WHOLE,
             behind: stream.reception.highest().map_or(0, |highest| highest.saturating_sub(sequence)),
             audio_level: first_byte(extensions.audio_level),
             video_orientation: first_byte(extensions.video_orientation),
+            dependency: None,
             arrival: now,
             payload: Vec::new(),
         };
-        stream.cache.insert(packet, arrival.payload);
-        Received::New { sequence, gap }
+        let dependency = extension(extensions.dependency_descriptor);
+        let reading = stream.frames.read(mime, sequence, arrival.payload, dependency, begins_frame);
+        let mut sequences = SmallVec::new();
+        match reading {
+            None => {
+                let packet = CachedPacket { payload: arrival.payload.to_vec(), ..packet };
+                stream.frames.keep_unread(packet, dependency.unwrap_or_default());
+            }
+            Some(reading) => {
+                let explains_others = reading.brings_templates;
+                sequences.push(sequence);
+                stream.take(now, packet, reading, arrival.payload, &mut self.layer_count);
+                let explained = if explains_others { stream.frames.read_again() } else { Vec::new() };
+                for (mut packet, reading) in explained {
+                    let payload = std::mem::take(&mut packet.payload);
+                    sequences.push(packet.sequence);
+                    stream.take(now, packet, reading, &payload, &mut self.layer_count);
+                }
+            }
+        }
+        Received::New { sequences, gap }
+    }
+
+    /// Lets a packet wait to be forwarded.
+    pub fn add_pending(&mut self, stream: usize, sequence: u64) {
+        let mut pending = Pending { stream, sequence, padded_len: 0 };
+        pending.padded_len = self.cached(&pending).map_or(0, |packet| packet.payload.len());
+        self.pending.push(pending);
     }
 
     /// The packets that wait, in the order of their arrival.

@@ -12,7 +12,7 @@ use crate::media::rtp::{self, RtpView};
 use crate::sfu::api::TapOutput;
 use crate::sfu::nack::Gap;
 use crate::sfu::observers;
-use crate::sfu::producer::{Arrival, Pending, Producer, Received};
+use crate::sfu::producer::{Arrival, Producer, Received};
 use crate::sfu::rewrite::ClockSample;
 use crate::sfu::transport::{MAX_REMOTE_SSRCS, RemoteSsrc, Route};
 
@@ -133,7 +133,7 @@ impl Worker {
             return;
         };
         self.stats.rtp_received += 1;
-        let Received::New { sequence, gap } = producer.receive(now, route.stream, &arrival) else { return };
+        let Received::New { sequences, gap } = producer.receive(now, route.stream, &arrival) else { return };
         if gap != Gap::None {
             if gap == Gap::Outage {
                 self.want_key_frame_of(now, route.producer, route.stream);
@@ -143,20 +143,21 @@ impl Worker {
         }
         let Some(producer) = self.producers.get_mut(route.producer) else { return };
         if producer.levels.is_some() {
-            observers::note_level(producer, now, route.stream, sequence);
+            sequences
+                .iter()
+                .for_each(|sequence| observers::note_level(producer, now, route.stream, *sequence));
         }
-        if producer.paused || producer.consumers.is_empty() && producer.taps.is_empty() {
+        let is_wanted = !producer.consumers.is_empty() || !producer.taps.is_empty();
+        if sequences.is_empty() || producer.paused || !is_wanted {
             return;
         }
         if producer.pending.is_empty() {
             self.pending.push(route.producer);
         }
-        if producer.pending.len() < MAX_PENDING {
-            producer.pending.push(Pending {
-                stream: route.stream,
-                sequence,
-                padded_len: arrival.payload.len(),
-            });
+        for sequence in sequences {
+            if producer.pending.len() < MAX_PENDING {
+                producer.add_pending(route.stream, sequence);
+            }
         }
         let frame_ends = producer.kind == MediaKind::Audio || view.marker();
         let due = if frame_ends { now } else { now + MAX_GATHER };

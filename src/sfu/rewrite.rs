@@ -63,6 +63,7 @@ impl Stretch {
             timestamp: packet.timestamp.wrapping_add(self.timestamp_offset),
             marker: !is_filler && (packet.marker || ends_picture),
             renumbering: self.renumbering,
+            layers: self.layers,
             is_filler,
         }
     }
@@ -77,8 +78,10 @@ pub struct Placed {
     pub timestamp: u32,
     /// The marker bit: the packet is the last one of its picture that the viewer gets.
     pub marker: bool,
-    /// What is added to the picture numbers in the payload.
+    /// What is added to the picture numbers.
     pub renumbering: Renumbering,
+    /// The layers that the viewer gets.
+    pub layers: Layers,
     /// The viewer left a gap for this packet, but has no use for its frame: it goes without its payload.
     pub is_filler: bool,
 }
@@ -115,7 +118,7 @@ pub struct Rewriter {
     /// The incoming timestamp of the newest picture that layers were chosen for.
     picture: u32,
     /// The newest outgoing picture numbers.
-    last_numbers: (Option<u16>, Option<u8>),
+    last_numbers: (Option<u16>, Option<u8>, Option<u16>),
     /// The incoming picture id of the newest frame that was dropped.
     last_dropped: Option<u16>,
 }
@@ -132,7 +135,7 @@ impl Rewriter {
             last: None,
             next_in: 0,
             picture: 0,
-            last_numbers: (None, None),
+            last_numbers: (None, None, None),
             last_dropped: None,
         }
     }
@@ -237,7 +240,8 @@ impl Rewriter {
         Some(placed)
     }
 
-    /// The layers from this packet on. Nothing changes inside of a picture, so that it is passed on as one thing.
+    /// The layers from this packet on. Spatial layers don't change inside of a picture, so that it is passed on as one
+    /// thing.
     fn next_layers(&self, current: Layers, target: Layers, packet: &CachedPacket) -> Layers {
         let frame = &packet.frame;
         if frame.starts_key_frame {
@@ -249,22 +253,23 @@ impl Rewriter {
             && frame.needed_by.contains(all_temporal(current.spatial))
             && packet.timestamp != self.picture
             && (frame.layers.spatial == 0 || packet.sequence == self.next_in);
-        if !starts_picture {
-            return current;
-        }
         let mut next = current;
         // Where spatial layers build on each other the lower ones were passed on all the time. Where they stand alone
         // (K-SVC) they were not, and a key frame is needed.
-        if target.spatial < current.spatial && frame.needed_by.contains(all_temporal(target.spatial)) {
+        if starts_picture
+            && target.spatial < current.spatial
+            && frame.needed_by.contains(all_temporal(target.spatial))
+        {
             next.spatial = target.spatial;
         }
         if target.temporal < current.temporal {
-            next.temporal = target.temporal;
-        } else if frame.needed_by.contains(current) {
+            next.temporal = if starts_picture { target.temporal } else { current.temporal };
+        } else if frame.starts_frame && frame.needed_by.contains(current) {
+            // Temporal layers may come to a picture's later frames: what they lack is what all of them lack.
             let higher = (current.temporal + 1..=target.temporal).rev();
             let switch = |temporal: &u8| frame.switch_to.contains(Layers { temporal: *temporal, ..next });
             next.temporal = higher.into_iter().find(switch).unwrap_or(current.temporal);
-        } else if frame.is_layer_sync && frame.layers.temporal == current.temporal + 1 {
+        } else if starts_picture && frame.is_layer_sync && frame.layers.temporal == current.temporal + 1 {
             next.temporal = frame.layers.temporal;
         }
         next
@@ -318,7 +323,7 @@ impl Rewriter {
         packet: &CachedPacket,
         clock: impl Fn(usize) -> Option<ClockSample>,
     ) -> Placed {
-        let (picture_id, tl0_picture_index) = self.last_numbers;
+        let (picture_id, tl0_picture_index, number) = self.last_numbers;
         let frame = &packet.frame;
         let renumbering = Renumbering {
             picture_id: picture_id
@@ -327,6 +332,9 @@ impl Rewriter {
             tl0_picture_index: tl0_picture_index
                 .zip(frame.tl0_picture_index)
                 .map_or(0, |(last, (_, new))| last.wrapping_add(1).wrapping_sub(new)),
+            frame_number: number
+                .zip(frame.number)
+                .map_or(0, |(last, new)| last.wrapping_add(1).wrapping_sub(new)),
         };
         let stretch = Stretch {
             stream: target.stream,
@@ -351,10 +359,11 @@ impl Rewriter {
     fn note(&mut self, placed: &Placed, packet: &CachedPacket) {
         self.highest_out = placed.sequence;
         self.last = Some((placed.timestamp, packet.arrival));
-        let Frame { picture_id, tl0_picture_index, .. } = packet.frame;
+        let Frame { picture_id, tl0_picture_index, number, .. } = packet.frame;
         self.last_numbers = (
             picture_id.map(|id| id.value.wrapping_add(placed.renumbering.picture_id)),
             tl0_picture_index.map(|(_, index)| index.wrapping_add(placed.renumbering.tl0_picture_index)),
+            number.map(|number| number.wrapping_add(placed.renumbering.frame_number)),
         );
     }
 

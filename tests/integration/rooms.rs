@@ -123,19 +123,19 @@ async fn a_viewer_says_how_it_wants_what_it_is_offered() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn av1_is_taken_with_one_spatial_layer() -> Result<()> {
+async fn viewers_of_av1_are_told_of_its_layers() -> Result<()> {
     let server = Server::start().await?;
     let anna = Member::join(server.address, "red", "Anna").await?;
-    let produce = |mode: &str| {
-        let codec = json!({"mimeType": "video/AV1", "payloadType": 45, "clockRate": 90_000});
-        let encodings = json!([{"ssrc": 45, "scalabilityMode": mode}]);
-        let parameters = json!({"codecs": [codec], "encodings": encodings});
-        json!({"transportId": anna.transport_id, "kind": "video", "rtpParameters": parameters})
-    };
-    for mode in ["L3T3_KEY", "L2T1"] {
-        assert_eq!(code(&anna.socket, "produce", produce(mode)).await?, "bad-request", "{mode}");
-    }
-    anna.socket.request("produce", produce("L1T3")).await?;
+    let codec = json!({"mimeType": "video/AV1", "payloadType": 45, "clockRate": 90_000});
+    let encodings = json!([{"ssrc": 45, "scalabilityMode": "L3T3_KEY"}]);
+    let parameters = json!({"codecs": [codec], "encodings": encodings});
+    let wanted = json!({"transportId": anna.transport_id, "kind": "video", "rtpParameters": parameters});
+    let made = anna.socket.request("produce", wanted).await?;
+    let ben = Member::join(server.address, "red", "Ben").await?;
+    let offer = ben.socket.wait("newConsumer", |event| event.get("producerId") == made.get("id")).await?;
+    assert_eq!(offer.pointer("/rtpParameters/encodings/0/scalabilityMode"), Some(&json!("L3T3_KEY")));
+    let extensions = offer.pointer("/rtpParameters/headerExtensions").context("headerExtensions")?;
+    assert!(extensions.to_string().contains("dependency-descriptor"), "{extensions}");
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
 
 mod audio;
+mod av1;
 mod bandwidth;
 mod data;
 mod direct;

@@ -34,6 +34,8 @@ const HISTORY: usize = 2000;
 
 /// Id of the transport-wide sequence number's header extension, and the first number, shortly before the wrap.
 pub(crate) const WIDE_SEQUENCE: u8 = 7;
+/// The id of the dependency descriptor, here and at the server.
+pub(crate) const DEPENDENCY: u8 = 8;
 /// The id of the audio level extension.
 pub(crate) const AUDIO_LEVEL: u8 = 6;
 /// The payload type of Opus.
@@ -57,6 +59,7 @@ pub(crate) struct Inbox {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReceivedPacket {
+    pub(crate) dependency: Vec<u8>,
     pub(crate) timestamp: u32,
     pub(crate) marker: bool,
     pub(crate) payload: Vec<u8>,
@@ -295,13 +298,35 @@ impl Peer {
         marker: bool,
         payload: &[u8],
     ) {
+        self.send_described(ssrc, payload_type, index, timestamp, marker, &[], payload);
+    }
+
+    /// The same with a dependency descriptor.
+    #[expect(clippy::too_many_arguments, reason = "the fields of a packet")]
+    pub(crate) fn send_described(
+        &mut self,
+        ssrc: u32,
+        payload_type: u8,
+        index: u64,
+        timestamp: u32,
+        marker: bool,
+        dependency: &[u8],
+        payload: &[u8],
+    ) {
         let mut packet = vec![0x90, u8::from(marker) << 7 | payload_type];
         packet.extend((index as u16).to_be_bytes());
         packet.extend(timestamp.to_be_bytes());
         packet.extend(ssrc.to_be_bytes());
-        packet.extend([0xBE, 0xDE, 0, 1, WIDE_SEQUENCE << 4 | 1]);
+        let described = if dependency.is_empty() { 0 } else { 2 + dependency.len() };
+        let words = (4 + described).div_ceil(4);
+        packet.extend([0x10, 0, 0, words as u8, WIDE_SEQUENCE, 2]);
         packet.extend((FIRST_WIDE_SEQUENCE + self.wide_sent.len() as u64).to_be_bytes().split_at(6).1);
-        packet.push(0);
+        if described > 0 {
+            packet.extend([DEPENDENCY, dependency.len() as u8]);
+            packet.extend(dependency);
+        }
+        let header_len = 16 + 4 * words;
+        packet.resize(header_len, 0);
         packet.extend(payload);
         self.wide_sent.push(self.now);
         let key = (ssrc, index as u16);
@@ -314,7 +339,7 @@ impl Peer {
             }
         }
         let (sender, _) = self.keys.as_mut().expect("connected");
-        sender.protect_rtp(&mut packet, 0, 20, ssrc, index).unwrap();
+        sender.protect_rtp(&mut packet, 0, header_len, ssrc, index).unwrap();
         self.outbox.push_back(packet);
     }
 
@@ -415,6 +440,7 @@ impl Peer {
             return;
         }
         let packet = |payload: &[u8]| ReceivedPacket {
+            dependency: extension(&view, DEPENDENCY).to_vec(),
             timestamp: view.timestamp(),
             marker: view.marker(),
             payload: payload.to_vec(),
@@ -482,6 +508,12 @@ impl Peer {
         let mut payload = sequence.to_be_bytes().to_vec();
         payload.extend(view.payload());
         self.rtx_sequence += 1;
-        self.send_rtp(ssrc + 1, RTX, self.rtx_sequence & 0xFFFF, view.timestamp(), view.marker(), &payload);
+        let (index, dependency) = (self.rtx_sequence & 0xFFFF, extension(&view, DEPENDENCY));
+        self.send_described(ssrc + 1, RTX, index, view.timestamp(), view.marker(), dependency, &payload);
     }
+}
+
+/// The value of a header extension, empty if it is not there.
+fn extension<'a>(view: &RtpView<'a>, id: u8) -> &'a [u8] {
+    view.extensions().find(|(known, _)| *known == id).map_or(&[], |(_, value)| value)
 }

@@ -2,9 +2,14 @@
 //! and which decode targets need it (AV1 RTP specification, appendix A).
 //!
 //! Frames are described by templates that a key frame brings along; a [`Structure`] remembers them for the packets
-//! that follow. It has a fixed size, and reading allocates nothing.
+//! that follow. It has a fixed size, and reading allocates nothing. What viewers get of a descriptor is an
+//! [`Extension`].
+
+mod extension;
 
 use super::{DecodeTargets, Frame, Layers, MAX_SPATIAL_LAYERS, MAX_TEMPORAL_LAYERS};
+
+pub use extension::{Extension, Written};
 
 /// Templates that a structure can have: their ids have six bits.
 const MAX_TEMPLATES: usize = 64;
@@ -12,6 +17,10 @@ const MAX_TEMPLATES: usize = 64;
 const MAX_DECODE_TARGETS: usize = 32;
 /// Bits of the number that names a template.
 const TEMPLATE_ID_BITS: u32 = 6;
+/// Bytes of a descriptor that says nothing but which template its frame follows.
+const MANDATORY_LEN: usize = 3;
+/// Bits before what a longer one says: the mandatory fields, and which other fields there are.
+const FLAGS_END: usize = MANDATORY_LEN * 8 + 5;
 
 /// What a frame is to a decode target (section A.8.1.1: DTI).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +52,13 @@ pub struct Structure {
     templates: [Template; MAX_TEMPLATES],
     template_count: usize,
     /// The decode target of each choice of layers: the best one within it.
-    target_of: [[Option<u8>; MAX_TEMPORAL_LAYERS as usize]; MAX_SPATIAL_LAYERS as usize],
+    target_of: OfLayers<Option<u8>>,
+    /// The decode targets, one bit for each, that someone has all frames of who gets those of that one.
+    active_for: OfLayers<u32>,
 }
+
+/// Something for each choice of layers.
+type OfLayers<T> = [[T; MAX_TEMPORAL_LAYERS as usize]; MAX_SPATIAL_LAYERS as usize];
 
 /// What one packet's extension says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +67,10 @@ pub struct Descriptor {
     pub frame: Frame,
     /// The templates that it brings, which hold from this frame on.
     pub structure: Option<Structure>,
+    /// The decode targets that are produced from here on, one bit for each, if it says so.
+    pub active: Option<u32>,
+    /// Where it says that, or would, in bits.
+    pub active_at: usize,
 }
 
 impl Descriptor {
@@ -60,13 +78,12 @@ impl Descriptor {
     /// template that is not known.
     #[must_use]
     pub fn parse(value: &[u8], known: Option<&Structure>) -> Option<Self> {
-        const MANDATORY_LEN: usize = 3;
-
         let mut bits = Bits { bytes: value, at: 0 };
         let (starts_frame, ends_frame) = (bits.flag()?, bits.flag()?);
         let template_id = bits.take(TEMPLATE_ID_BITS)? as u8;
-        let _frame_number = bits.take(16)?;
+        let number = bits.take(16)? as u16;
         let (mut structure, mut custom_indications) = (None, false);
+        let (mut active, mut active_at) = (None, FLAGS_END);
         if value.len() > MANDATORY_LEN {
             let (has_structure, has_active_targets) = (bits.flag()?, bits.flag()?);
             custom_indications = bits.flag()?;
@@ -75,8 +92,9 @@ impl Descriptor {
             if has_structure {
                 structure = Some(Structure::parse(&mut bits)?);
             }
+            active_at = bits.at;
             if has_active_targets {
-                bits.take(u32::from(structure.as_ref().or(known)?.decode_targets))?;
+                active = Some(bits.take(u32::from(structure.as_ref().or(known)?.decode_targets))?);
             }
         }
         let templates = structure.as_ref().or(known)?;
@@ -87,7 +105,8 @@ impl Descriptor {
         let mut frame = templates.frame(&template);
         (frame.starts_frame, frame.ends_frame) = (starts_frame, ends_frame);
         frame.starts_key_frame = structure.is_some() && starts_frame && template.layers.spatial == 0;
-        Some(Self { frame, structure })
+        frame.number = Some(number);
+        Some(Self { frame, structure, active, active_at })
     }
 }
 
@@ -100,7 +119,8 @@ impl Structure {
             decode_targets,
             templates: [Template::default(); MAX_TEMPLATES],
             template_count: 0,
-            target_of: Default::default(),
+            target_of: OfLayers::default(),
+            active_for: OfLayers::default(),
         };
         structure.read_layers(bits)?;
         for template in structure.templates.iter_mut().take(structure.template_count) {
@@ -138,11 +158,14 @@ impl Structure {
     /// A decode target is of the highest layers among the frames that it needs (section A.8.2.1).
     fn find_targets(&mut self) {
         let mut layers_of = [Layers::default(); MAX_DECODE_TARGETS];
-        for (target, layers) in (0..self.decode_targets).zip(&mut layers_of) {
-            for template in self.templates.iter().take(self.template_count) {
+        // The templates of each decode target, one bit for each.
+        let mut needs = [0_u64; MAX_DECODE_TARGETS];
+        for (target, (layers, needs)) in (0..self.decode_targets).zip(layers_of.iter_mut().zip(&mut needs)) {
+            for (index, template) in self.templates.iter().take(self.template_count).enumerate() {
                 if template.indication(target).0 != Indication::NOT_PRESENT {
                     layers.spatial = layers.spatial.max(template.layers.spatial);
                     layers.temporal = layers.temporal.max(template.layers.temporal);
+                    *needs |= 1 << index;
                 }
             }
         }
@@ -154,6 +177,18 @@ impl Structure {
                 *best = within.max_by_key(|(_, layers)| **layers).map(|(target, _)| target);
             }
         }
+        let active_for = |best: Option<u8>| {
+            let gets = best.and_then(|best| needs.get(usize::from(best))).copied().unwrap_or(0);
+            let active = (0..self.decode_targets).zip(&needs).filter(|(_, needs)| *needs & !gets == 0);
+            active.fold(0, |bits, (target, _)| bits | 1 << target)
+        };
+        self.active_for = self.target_of.map(|row| row.map(active_for));
+    }
+
+    /// The decode targets that are there for a viewer of these layers, one bit for each.
+    fn active_for(&self, viewer: Layers) -> u32 {
+        let row = self.active_for.get(usize::from(viewer.spatial));
+        row.and_then(|row| row.get(usize::from(viewer.temporal))).copied().unwrap_or(0)
     }
 
     fn template(&self, id: u8) -> Option<&Template> {
@@ -234,15 +269,15 @@ mod tests {
 
     /// Writes bits, to say in tests what a browser would send.
     #[derive(Default)]
-    struct Writer(Vec<bool>);
+    pub(super) struct Writer(Vec<bool>);
 
     impl Writer {
-        fn put(&mut self, value: u32, count: u32) -> &mut Self {
+        pub(super) fn put(&mut self, value: u32, count: u32) -> &mut Self {
             self.0.extend((0..count).rev().map(|bit| value >> bit & 1 == 1));
             self
         }
 
-        fn bytes(&self) -> Vec<u8> {
+        pub(super) fn bytes(&self) -> Vec<u8> {
             let byte = |bits: &[bool]| {
                 bits.iter().enumerate().fold(0, |byte, (at, bit)| byte | u8::from(*bit) << (7 - at))
             };
@@ -250,12 +285,12 @@ mod tests {
         }
     }
 
-    fn mandatory(writer: &mut Writer, template: u32) {
+    pub(super) fn mandatory(writer: &mut Writer, template: u32) {
         writer.put(0b11, 2).put(template, 6).put(0x1234, 16);
     }
 
     /// L1T3 as in the specification's example: templates T0 (key), T0, T1, T2, T2 and three decode targets.
-    fn l1t3_key() -> Vec<u8> {
+    pub(super) fn l1t3_key() -> Vec<u8> {
         let mut writer = Writer::default();
         mandatory(&mut writer, 60);
         writer.put(0b10000, 5).put(60, 6).put(2, 5);

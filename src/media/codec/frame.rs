@@ -77,6 +77,8 @@ pub struct Renumbering {
     pub picture_id: u16,
     /// Added to TL0PICIDX, modulo 256.
     pub tl0_picture_index: u8,
+    /// Added to the frame number of the dependency descriptor.
+    pub frame_number: u16,
 }
 
 /// What a packet says about its frame.
@@ -100,6 +102,8 @@ pub struct Frame {
     pub picture_id: Option<PictureId>,
     /// Where TL0PICIDX is in the payload, and its value.
     pub tl0_picture_index: Option<(u8, u8)>,
+    /// The frame number that the dependency descriptor gives it.
+    pub number: Option<u16>,
 }
 
 impl Frame {
@@ -114,6 +118,7 @@ impl Frame {
         ends_frame: false,
         picture_id: None,
         tl0_picture_index: None,
+        number: None,
     };
 
     /// Audio, which any packet can start.
@@ -158,13 +163,16 @@ mod tests {
         let long = PictureId { at: 2, value: 0x7FFF, is_long: true, is_referenced: false };
         let frame = Frame { picture_id: Some(long), tl0_picture_index: Some((4, 250)), ..Frame::WHOLE };
         let mut payload = [0x90, 0xe0, 0xff, 0xff, 250, 0x20, 0x10];
-        frame.renumber(&mut payload, Renumbering { picture_id: 3, tl0_picture_index: 10 });
+        frame.renumber(&mut payload, Renumbering { picture_id: 3, tl0_picture_index: 10, frame_number: 0 });
         assert_eq!(payload, [0x90, 0xe0, 0x80, 0x02, 4, 0x20, 0x10]);
         let short = PictureId { at: 2, value: 0x7F, is_long: false, is_referenced: false };
         let frame = Frame { picture_id: Some(short), ..Frame::WHOLE };
         let mut payload = [0x90, 0x80, 0x7f, 0x00];
-        frame.renumber(&mut payload, Renumbering { picture_id: 1, tl0_picture_index: 9 });
+        frame.renumber(&mut payload, Renumbering { picture_id: 1, tl0_picture_index: 9, frame_number: 0 });
         assert_eq!(payload, [0x90, 0x80, 0x00, 0x00]);
-        frame.renumber(&mut payload[..2], Renumbering { picture_id: 1, tl0_picture_index: 9 });
+        frame.renumber(
+            &mut payload[..2],
+            Renumbering { picture_id: 1, tl0_picture_index: 9, frame_number: 0 },
+        );
     }
 }

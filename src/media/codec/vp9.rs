@@ -84,8 +84,9 @@ impl Descriptor {
         } else {
             DecodeTargets::NONE
         };
-        // Higher temporal layers don't depend on what came before this picture.
-        let switch_to = if switches_up { needed_by } else { DecodeTargets::NONE };
+        // Higher temporal layers don't depend on what came before this picture, which begins with its lowest layer.
+        let switch_to =
+            if switches_up && (alone || id.spatial == 0) { needed_by } else { DecodeTargets::NONE };
         Frame {
             layers: id,
             needed_by,
@@ -96,6 +97,7 @@ impl Descriptor {
             ends_frame: self.ends_frame,
             picture_id: self.picture_id,
             tl0_picture_index: self.tl0_picture_index,
+            number: None,
         }
     }
 }

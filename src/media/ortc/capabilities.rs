@@ -189,8 +189,7 @@ fn header_extensions() -> Vec<RtpHeaderExtension> {
         (Video, Uri::AbsSendTime, 4, Direction::SendRecv),
         (Audio, Uri::TransportWideCcDraft01, 5, Direction::RecvOnly),
         (Video, Uri::TransportWideCcDraft01, 5, Direction::SendRecv),
-        // For the choice of layers; a viewer gets one stream without gaps and has no need of it.
-        (Video, Uri::DependencyDescriptor, 8, Direction::RecvOnly),
+        (Video, Uri::DependencyDescriptor, 8, Direction::SendRecv),
         (Audio, Uri::SsrcAudioLevel, 10, Direction::SendRecv),
         (Video, Uri::VideoOrientation, 11, Direction::SendRecv),
     ]

@@ -264,7 +264,7 @@ fn accepts_chromium_simulcast() {
     assert_eq!(encoding["scalabilityMode"], "L3T3");
     assert_eq!(encoding["maxBitrate"], 900_000);
     // RID extensions are for receiving only: consumers are never told of them.
-    assert_eq!(told.header_extensions.iter().map(|e| e.id).collect::<Vec<_>>(), [1, 4, 5, 11]);
+    assert_eq!(told.header_extensions.iter().map(|e| e.id).collect::<Vec<_>>(), [1, 4, 5, 8, 11]);
 }
 
 #[test]

@@ -166,6 +166,7 @@ mod tests {
             timestamp: 0,
             marker: false,
             renumbering: Renumbering::default(),
+            layers: crate::media::codec::Layers::ALL,
             is_filler: false,
         };
         Held { consumer: (0, 0), placed, origin: (0, sequence), padded_len: LEN }

@@ -14,6 +14,7 @@ fn packet(sequence: u64, timestamp: u32, key: bool, arrival: Instant) -> CachedP
         behind: 0,
         audio_level: None,
         video_orientation: None,
+        dependency: None,
         arrival,
         payload: vec![0],
     }
