@@ -8,6 +8,7 @@ mod bandwidth;
 mod data;
 mod direct;
 mod layers;
+mod names;
 mod network;
 mod paths;
 mod peer;

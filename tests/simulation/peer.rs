@@ -36,6 +36,8 @@ const HISTORY: usize = 2000;
 pub(crate) const WIDE_SEQUENCE: u8 = 7;
 /// The id of the dependency descriptor, here and at the server.
 pub(crate) const DEPENDENCY: u8 = 8;
+/// Ids of the extensions that name streams: MID, RID and repaired RID.
+pub(crate) const NAMES: [u8; 3] = [1, 2, 3];
 /// The id of the audio level extension.
 pub(crate) const AUDIO_LEVEL: u8 = 6;
 /// The payload type of Opus.
@@ -102,6 +104,8 @@ pub(crate) struct Peer {
     pub(crate) max_nacks: u32,
     /// RTX SSRCs of streams that this peer receives, and whose retransmissions they are.
     pub(crate) rtx_of: HashMap<u32, u32>,
+    /// Streams that are known by names only: MID and RID of each SSRC.
+    pub(crate) names: HashMap<u32, [&'static str; 2]>,
     provider: Arc<dyn RTCCryptoProvider>,
     server: WebRtcTransportInfo,
     dtls: Endpoint,
@@ -173,6 +177,7 @@ impl Peer {
             closed_by_server: false,
             max_nacks: MAX_NACKS,
             rtx_of: HashMap::new(),
+            names: HashMap::new(),
             provider,
             server,
             dtls,
@@ -317,16 +322,25 @@ impl Peer {
         packet.extend((index as u16).to_be_bytes());
         packet.extend(timestamp.to_be_bytes());
         packet.extend(ssrc.to_be_bytes());
-        let described = if dependency.is_empty() { 0 } else { 2 + dependency.len() };
-        let words = (4 + described).div_ceil(4);
-        packet.extend([0x10, 0, 0, words as u8, WIDE_SEQUENCE, 2]);
-        packet.extend((FIRST_WIDE_SEQUENCE + self.wide_sent.len() as u64).to_be_bytes().split_at(6).1);
-        if described > 0 {
-            packet.extend([DEPENDENCY, dependency.len() as u8]);
-            packet.extend(dependency);
+        let wide = (FIRST_WIDE_SEQUENCE + self.wide_sent.len() as u64) as u16;
+        let mut elements = vec![WIDE_SEQUENCE, 2];
+        elements.extend(wide.to_be_bytes());
+        let mut add = |id: u8, value: &[u8]| {
+            elements.extend([id, value.len() as u8]);
+            elements.extend(value);
+        };
+        if !dependency.is_empty() {
+            add(DEPENDENCY, dependency);
         }
-        let header_len = 16 + 4 * words;
-        packet.resize(header_len, 0);
+        let repaired = if payload_type == RTX { ssrc - 1 } else { ssrc };
+        if let Some([mid, rid]) = self.names.get(&repaired) {
+            add(NAMES[0], mid.as_bytes());
+            add(if payload_type == RTX { NAMES[2] } else { NAMES[1] }, rid.as_bytes());
+        }
+        elements.resize(elements.len().next_multiple_of(4), 0);
+        packet.extend([0x10, 0, 0, (elements.len() / 4) as u8]);
+        packet.extend(&elements);
+        let header_len = 16 + elements.len();
         packet.extend(payload);
         self.wide_sent.push(self.now);
         let key = (ssrc, index as u16);
