@@ -152,7 +152,9 @@ impl Consumer {
         }
         let target = match self.pinned {
             None => self.choice_of(offer).target(offer).map(|layers| offer.target(layers)),
-            Some(stream) => offer.arrives_on(stream).then_some(Target { stream, layers: Layers::ALL }),
+            Some(stream) => {
+                offer.arrives_on(stream).then_some(Target { stream, layers: Layers::OF_ALL_VIEWERS })
+            }
         };
         self.targeted = Some((*offer, target));
         if target.is_none() {

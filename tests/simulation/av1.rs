@@ -11,8 +11,10 @@ use serde_json::json;
 use weir::ids::ConsumerId;
 use weir::media::ortc;
 use weir::media::rtp::is_newer;
+use weir::sfu::pipe_transport::PipeTransportOptions;
 
 use crate::peer::{DEPENDENCY, Inbox, RTX, ReceivedPacket, VP8};
+use crate::pipe::Pipe;
 use crate::world::World;
 
 const FRAME: Duration = Duration::from_micros(33_333);
@@ -388,4 +390,25 @@ fn a_pause_takes_no_frame_number_back() {
     }
     let watched = watch(&world.peers[viewer].inboxes[&ssrc], camera.mode);
     assert!(watched.pictures > 50 && watched.broken == 0 && watched.torn == 0, "{watched:?}");
+}
+
+#[test]
+fn layers_that_stand_alone_pass_a_pipe() {
+    let (mut world, mut camera, producer) = publish(9, true);
+    let pipe = Pipe::new(&mut world, &PipeTransportOptions::default());
+    let (_, piped) = pipe.carry(&mut world, &producer);
+    world.router = pipe.far;
+    let (viewer, viewing) = world.join();
+    let (consumer, ssrc) = world.consume(viewer, viewing, &piped);
+    world.core.set_consumer_paused(world.now, consumer.id, false).unwrap();
+    for spatial in [2, 0, 1] {
+        world.core.set_consumer_preferred_layers(world.now, consumer.id, spatial, None).unwrap();
+        for _ in 0..60 {
+            camera.shoot(&mut world);
+            world.run(FRAME);
+        }
+    }
+    let watched = watch(&world.peers[viewer].inboxes[&ssrc], camera.mode);
+    assert!(watched.broken == 0 && watched.torn == 0, "{watched:?}");
+    assert!(watched.by_spatial.iter().all(|count| *count > 25), "{watched:?}");
 }

@@ -13,15 +13,15 @@ use crate::world::{Camera, World, film};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Two routers with a pipe between them.
-struct Pipe {
+pub(crate) struct Pipe {
     near: RouterId,
-    far: RouterId,
+    pub(crate) far: RouterId,
     near_end: TransportId,
     far_end: TransportId,
 }
 
 impl Pipe {
-    fn new(world: &mut World, options: &PipeTransportOptions) -> Self {
+    pub(crate) fn new(world: &mut World, options: &PipeTransportOptions) -> Self {
         let near = world.router;
         let (far, _) = world.core.create_router(&ortc::default_router_codecs()).unwrap();
         let ends = [near, far].map(|router| {
@@ -41,7 +41,7 @@ impl Pipe {
     }
 
     /// Pipes a producer; the near consumer and the far producer are returned.
-    fn carry(&self, world: &mut World, producer: &ProducerInfo) -> (ConsumerInfo, ProducerInfo) {
+    pub(crate) fn carry(&self, world: &mut World, producer: &ProducerInfo) -> (ConsumerInfo, ProducerInfo) {
         let consumer = world.core.consume_pipe(world.now, self.near_end, producer.id, false).unwrap();
         let (kind, parameters) = (consumer.kind, &consumer.rtp_parameters);
         let far = world.core.produce(world.now, self.far_end, kind, parameters, false).unwrap();

@@ -21,6 +21,8 @@ pub struct Layers {
 impl Layers {
     /// Everything that a stream can hold.
     pub const ALL: Self = Self { spatial: MAX_SPATIAL_LAYERS - 1, temporal: MAX_TEMPORAL_LAYERS - 1 };
+    /// Not a viewer of the highest layers, who may have no use for lower ones (K-SVC), but all that any viewer needs.
+    pub const OF_ALL_VIEWERS: Self = Self { spatial: u8::MAX, temporal: u8::MAX };
 }
 
 /// A set of decode targets: for each [`Layers`], whether a viewer of them is meant (AV1 RTP specification, section 3).
@@ -45,7 +47,7 @@ impl DecodeTargets {
     #[must_use]
     #[inline]
     pub fn contains(self, layers: Layers) -> bool {
-        self.0 & Self::bit(layers) != 0
+        self.0 & Self::bit(layers) != 0 || layers == Layers::OF_ALL_VIEWERS && self != Self::NONE
     }
 
     #[inline]
