@@ -10,6 +10,7 @@
 
 mod audio;
 mod delay;
+mod group;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -389,7 +390,7 @@ impl Segmenter {
                 audio: open.audio.clone(),
             }));
         }
-        let slice = video::Slice { start: open.next, end, last, fresh: first && open.discontinuity };
+        let slice = video::Slice { start: open.next, end, last, first, fresh: first && open.discontinuity };
         for (index, queue) in self.videos.iter_mut().enumerate() {
             let config = open.video.get(index).and_then(Option::as_ref);
             let (Some(config), Some(id)) = (config, VideoId::new(index)) else { continue };

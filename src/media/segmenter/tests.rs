@@ -2,6 +2,7 @@
 
 mod publisher;
 
+use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -99,8 +100,54 @@ fn a_publisher_without_key_frames_is_cut_below_the_target_duration() {
     assert!(publisher.requests.len() > 5, "asks again: {:?}", publisher.requests);
     let segments = publisher.finish();
     assert_eq!(lengths(&segments)[..3], [2880, 2880, 2880]);
+}
+
+#[test]
+fn whoever_comes_inside_a_long_group_finds_a_key_frame_and_all_that_refers_to_it() {
+    let mut publisher = Publisher::new(true, true);
+    (publisher.answers_after, publisher.key_due) = (None, None);
+    publisher.run(18_000);
+    let segments = publisher.finish();
+    let mut before = 0;
+    for segment in &segments {
+        let first = &segment.video().parts[0];
+        let pictures: usize = segment.video().parts.iter().map(|part| part.samples.len()).sum();
+        let repeated = if before > 0 && before <= group::MAX_REOPENING { before } else { 0 };
+        assert_eq!(first.independent, before <= group::MAX_REOPENING, "after {before} pictures");
+        assert_eq!(first.samples.iter().filter(|sample| sample.sync).count(), usize::from(first.independent));
+        let times = segment.shown();
+        assert!(times.is_sorted(), "{times:?}");
+        let over = times[repeated] - ms(segment.opening.start);
+        assert!(over <= FRAME_MS + 4, "the repeated ones are over after {over} ms");
+        before += pictures - repeated;
+    }
+    assert!(before > group::MAX_REOPENING, "{before} pictures are too many");
+    assert!(!segments.last().unwrap().video().independent());
+}
+
+#[test]
+fn a_long_group_of_many_bytes_is_not_repeated() {
+    let mut publisher = Publisher::new(false, true);
+    (publisher.answers_after, publisher.key_due) = (None, None);
+    publisher.picture = Bytes::from(vec![0; group::MAX_REOPENING_BYTES / 100]);
+    publisher.run(8000);
+    let segments = publisher.finish();
     let independent: Vec<_> = segments.iter().map(|segment| segment.video().independent()).collect();
-    assert_eq!(independent[..3], [true, false, false]);
+    assert_eq!(independent, [true, true, false], "after 0, 87 and 174 pictures");
+}
+
+#[test]
+fn no_hole_precedes_the_first_picture_behind_a_discontinuity() {
+    for shift in (0..400).step_by(7) {
+        let mut publisher = Publisher::new(true, true);
+        publisher.run(4000 + shift);
+        publisher.size = (1280, 720);
+        publisher.run(3000);
+        let segments = publisher.finish();
+        let [marked] = discontinuities(&segments)[..] else { panic!("one change") };
+        let first = &segments[marked].video().parts[0].samples[0];
+        assert_eq!(first.composition, 0, "shown late, with the change after {shift} ms");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::delay::Delay;
+use super::group::Group;
 use super::{
     MAX_PICTURES, MAX_VIDEO_BYTES, Part, REPAIR_PATIENCE, REQUEST_RETRY, Rendition, STALL, TrackState,
     VIDEO_PATIENCE, VideoUnit,
@@ -20,12 +21,6 @@ const ALIGNMENT: Duration = Duration::from_millis(20);
 const KEEPS_TIME: Duration = Duration::from_millis(250);
 /// A picture whose time is further back than this has a wrong one.
 const MAX_LATE: Duration = Duration::from_secs(8);
-/// What a gap is filled with is at most so large, in bytes; above it is a key frame alone.
-const MAX_REPEATED_BYTES: usize = 256 * 1024;
-/// What a gap is filled with has at most so many pictures.
-const MAX_REPEATED: usize = 64;
-/// The most fillers in a row that repeat more than a key frame.
-const MAX_REPEATS: usize = 5;
 
 #[derive(Debug)]
 struct Queued {
@@ -68,42 +63,10 @@ pub(super) struct Slice {
     pub(super) end: MediaTime,
     /// The segment ends with it.
     pub(super) last: bool,
+    /// The segment begins with it.
+    pub(super) first: bool,
     /// A discontinuity precedes it: decoders start anew.
     pub(super) fresh: bool,
-}
-
-/// The pictures since the last key frame that were given out. Shown once more in no time at all, they fill a gap with
-/// what was shown last and leave the decoder as it was, so that the next picture finds what it refers to.
-#[derive(Debug, Default)]
-struct Group {
-    units: Vec<VideoUnit>,
-    bytes: usize,
-    /// How often it was repeated since it grew.
-    repeats: usize,
-    /// There were too many pictures to remember; only the key frame is there.
-    incomplete: bool,
-}
-
-impl Group {
-    fn add(&mut self, unit: &VideoUnit) {
-        if unit.key {
-            *self = Self::default();
-        }
-        self.repeats = 0;
-        self.bytes = self.bytes.saturating_add(unit.data.len());
-        let fits = self.units.len() < MAX_REPEATED && self.bytes <= MAX_REPEATED_BYTES;
-        if !unit.key && (self.incomplete || !fits) {
-            self.shorten();
-        } else {
-            self.units.push(unit.clone());
-        }
-    }
-
-    /// Keeps the key frame alone.
-    fn shorten(&mut self) {
-        self.units.truncate(1);
-        self.incomplete = true;
-    }
 }
 
 #[derive(Debug)]
@@ -156,7 +119,7 @@ impl VideoQueue {
 
     pub(super) fn restarted(&mut self) {
         self.gate = Gate::Key;
-        self.break_next = !self.group.units.is_empty() || !self.units.is_empty();
+        self.break_next = !self.group.is_empty() || !self.units.is_empty();
     }
 
     pub(super) fn damaged(&mut self, from: MediaTime, through: MediaTime) {
@@ -359,12 +322,13 @@ impl VideoQueue {
             units.extend(self.pop());
         }
         let filler = units.is_empty();
-        let decodable = units.first().is_some_and(|first| first.key) || !slice.fresh;
         let mut repeated = Vec::new();
-        if filler || !decodable {
-            let kept_state = self.keeps_state();
-            repeated = self.repeat(config, slice.start);
-            if !kept_state {
+        if filler || slice.first && !units.first().is_some_and(|first| first.key) {
+            let whole = self.keeps_state(filler);
+            if whole || filler || slice.fresh {
+                repeated = self.repeat(config, slice.start, whole);
+            }
+            if !whole && slice.fresh {
                 let first_key = units.iter().position(|unit| unit.key).unwrap_or(units.len());
                 units.drain(..first_key);
             }
@@ -379,39 +343,48 @@ impl VideoQueue {
             rendition,
             rate: VIDEO_TIMESCALE,
             base: slice.start.ticks(VIDEO_TIMESCALE),
-            samples: samples(&repeated, &units, slice.start, slice.end),
+            samples: samples(&repeated, &units, slice),
             independent,
             filler,
         }
     }
 
-    /// Whether what was shown last can be shown again, with all that the decoder remembers of it.
-    fn keeps_state(&self) -> bool {
-        self.state == TrackState::Active && !self.group.incomplete && self.group.repeats < MAX_REPEATS
+    /// Whether what was shown since the last key frame can be shown again, so that a decoder is as it was: instead of
+    /// pictures if it is a `filler`, before others if not.
+    fn keeps_state(&self, filler: bool) -> bool {
+        let can = if filler { self.group.fills() } else { self.group.is_whole() };
+        can && self.state == TrackState::Active
     }
 
-    /// What stands in for pictures that are missing from `from` on.
-    fn repeat(&mut self, config: &Arc<VideoConfig>, from: MediaTime) -> Vec<VideoUnit> {
-        if !self.keeps_state() {
+    /// What stands in for pictures that are missing from `from` on, or for the key frame that a segment lacks: the
+    /// `whole` group, or its key frame.
+    fn repeat(&mut self, config: &Arc<VideoConfig>, from: MediaTime, whole: bool) -> Vec<VideoUnit> {
+        if !whole {
             self.group.shorten();
             self.drop_to_key();
             if self.gate == Gate::Open && self.units.is_empty() {
                 self.gate = Gate::Damaged { from };
             }
         }
-        self.group.repeats += 1;
-        self.group.units.iter().filter(|unit| unit.config == *config).cloned().collect()
+        self.group.filled();
+        self.group.units().iter().filter(|unit| unit.config == *config).cloned().collect()
     }
 }
 
-/// Gives every picture its place between `start` and `end`, without a hole: first the `repeated` ones, all of which are
-/// over at once. Decoding follows the order of the pictures' times, which differs from their own order only if there
-/// are B-frames; when a picture is shown is told exactly, beside that.
-fn samples(repeated: &[VideoUnit], units: &[VideoUnit], start: MediaTime, end: MediaTime) -> Vec<Sample> {
-    let start = start.ticks(VIDEO_TIMESCALE);
-    let end = end.ticks(VIDEO_TIMESCALE);
-    let at_once = (start..).take(repeated.len());
-    let shown: Vec<u64> = at_once.chain(units.iter().map(|unit| unit.pts.ticks(VIDEO_TIMESCALE))).collect();
+/// Gives every picture its place in the slice, without a hole: first the `repeated` ones, all of which are over at once.
+/// Decoding follows the order of the pictures' times, which differs from their own order only if there are B-frames; when
+/// a picture is shown is told exactly, beside that. Only behind a discontinuity the first picture is shown from the
+/// slice's beginning, however little later it was taken: players would stop in front of a hole there.
+fn samples(repeated: &[VideoUnit], units: &[VideoUnit], slice: Slice) -> Vec<Sample> {
+    let start = slice.start.ticks(VIDEO_TIMESCALE);
+    let end = slice.end.ticks(VIDEO_TIMESCALE);
+    let mut shown: Vec<u64> = (start..).take(repeated.len()).collect();
+    let behind_repeated = start + shown.len() as u64;
+    let own = units.iter().map(|unit| unit.pts.ticks(VIDEO_TIMESCALE));
+    shown.extend(own.map(|pts| if repeated.is_empty() { pts } else { pts.max(behind_repeated) }));
+    if let (true, Some(first)) = (slice.fresh, shown.first_mut()) {
+        *first = start;
+    }
     let mut decoded = shown.clone();
     if let Some(rest) = decoded.get_mut(repeated.len()..) {
         rest.sort_unstable();

@@ -102,6 +102,8 @@ pub(super) struct Publisher {
     /// How much later than its time sound comes.
     pub(super) audio_delay: u64,
     pub(super) size: (u32, u32),
+    /// What each picture consists of.
+    pub(super) picture: Bytes,
     pub(super) key_due: Option<u64>,
     sent_size: Option<(u32, u32)>,
     audio_frames: u64,
@@ -127,6 +129,7 @@ impl Publisher {
             answers_after: Some(80),
             audio_delay: 0,
             size: (640, 360),
+            picture: Bytes::from_static(b"picture"),
             key_due: Some(0),
             sent_size: None,
             audio_frames: 0,
@@ -178,7 +181,7 @@ impl Publisher {
         let unit = VideoUnit {
             pts: at(pts),
             key,
-            data: Bytes::from_static(b"picture"),
+            data: self.picture.clone(),
             config: Arc::new(video_config(width, height)),
         };
         self.segmenter.push_video(video, unit, at(self.now));
