@@ -17,6 +17,7 @@ mod watchdog;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ use crate::media::playlist::Directives;
 use crate::media::segmenter::{VideoId, part_length};
 use crate::sfu::api::TapOutput;
 use blocking::Blocking;
-use disk::{LastRound, Mirror};
+use disk::{Folder, Mirror};
 use feed::Shared;
 pub use file::{Encoded, HlsFile, MANIFEST_TYPE, PLAYLIST_TYPE};
 use meter::Meters;
@@ -139,6 +140,12 @@ pub struct Stats {
     pub bytes: usize,
     /// Threads that start or stop a pipeline: if it stays above zero, pipelines hang.
     pub state_changes: usize,
+    /// Files written to disk since the start.
+    pub disk_written: u64,
+    /// Attempts to write a file to disk that failed.
+    pub disk_failed: u64,
+    /// How often the disk was so slow that segments were gone before it took them.
+    pub disk_late: u64,
 }
 
 /// All peers' HLS.
@@ -150,7 +157,8 @@ pub struct Egress {
 struct Inner {
     config: Config,
     /// Where files are written, if they are.
-    folder: Option<PathBuf>,
+    folder: Option<Arc<Folder>>,
+    on_disk: Arc<disk::Counters>,
     runtime: Handle,
     /// `None` if HLS is off.
     shared: Option<Shared>,
@@ -196,13 +204,14 @@ impl Egress {
             if config.write_to_disk {
                 let path = data_dir.join(LIVE_FOLDER);
                 disk::prepare(&path).with_context(|| format!("preparing {}", path.display()))?;
-                folder = Some(path);
+                folder = Some(Arc::new(Folder::new(path)));
             }
         }
         let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
         let inner = Inner {
             config: config.clone(),
             folder,
+            on_disk: Arc::default(),
             runtime,
             shared,
             store: Store::default(),
@@ -287,7 +296,17 @@ impl Egress {
     pub fn stats(&self) -> Stats {
         let (files, bytes) = self.inner.store.size();
         let state_changes = self.inner.shared.as_ref().map_or(0, |shared| shared.blocking.threads());
-        Stats { hls_peers: self.peers().running.len(), files, bytes, state_changes }
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let disk::Counters { written, failed, late } = &*self.inner.on_disk;
+        Stats {
+            hls_peers: self.peers().running.len(),
+            files,
+            bytes,
+            state_changes,
+            disk_written: count(written),
+            disk_failed: count(failed),
+            disk_late: count(late),
+        }
     }
 
     /// What each track's pipelines do.
@@ -345,10 +364,11 @@ impl Egress {
         let egress = self.clone();
         let (peer, own) = (peer.clone(), Arc::clone(&files));
         let task = self.inner.runtime.spawn(async move {
-            let mirror = egress.inner.folder.clone().map(|folder| {
-                let (mirror, last_round) = Mirror::new(folder, Arc::clone(&own));
-                (tokio::spawn(mirror.run()), last_round)
-            });
+            let mirror = egress
+                .inner
+                .folder
+                .clone()
+                .map(|folder| Mirror::start(folder, Arc::clone(&own), Arc::clone(&egress.inner.on_disk)));
             Peer::new(setup).run().await;
             let ending = *watcher.borrow();
             egress.peer_ended(&peer, &own, ending, mirror).await;
@@ -362,17 +382,14 @@ impl Egress {
         peer: &PeerId,
         files: &Arc<PeerFiles>,
         ending: Ending,
-        mirror: Option<(JoinHandle<()>, LastRound)>,
+        mirror: Option<disk::Running>,
     ) {
         if ending != Ending::Shutdown {
             files.clear();
             self.inner.store.remove(peer, files);
         }
-        if let Some((task, last_round)) = mirror {
-            last_round.ask();
-            if task.await.is_err() {
-                tracing::error!(%peer, "the task that writes HLS files failed");
-            }
+        if let Some(mirror) = mirror {
+            mirror.stop().await;
         }
         if ending != Ending::Left {
             return;

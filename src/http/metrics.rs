@@ -65,6 +65,20 @@ pub(super) fn encode(
         gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         registry.register(name, help, gauge);
     }
+    let counters = [
+        ("hls_disk_written", "HLS files written to disk", stats.disk_written),
+        ("hls_disk_failed", "Attempts to write an HLS file to disk that failed", stats.disk_failed),
+        (
+            "hls_disk_late",
+            "How often the disk was so slow that segments were gone before it took them",
+            stats.disk_late,
+        ),
+    ];
+    for (name, help, value) in counters {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        registry.register(name, help, counter);
+    }
     let counters: [(&str, &str, Read); 7] = [
         ("frames_in", "Pictures and packets of sound that went in", |stats| stats.frames_in),
         ("units_out", "Access units that came out", |stats| stats.units_out),
