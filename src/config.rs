@@ -222,6 +222,9 @@ fn validate_hls(hls: &egress::Config) -> Result<(), ConfigError> {
     if hls.retain_secs > MAX_RETAIN_SECS {
         return fail("hls.retain_secs", format!("not in the range 0 to {MAX_RETAIN_SECS}"));
     }
+    if hls.away_secs > MAX_RETAIN_SECS {
+        return fail("hls.away_secs", format!("not in the range 0 to {MAX_RETAIN_SECS}"));
+    }
     if !TRANSCODE_KBPS.contains(&hls.transcode_kbps) {
         return fail("hls.transcode_kbps", "not in the range 100 to 50000".into());
     }

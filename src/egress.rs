@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use mediasoup_types::rtp_parameters::{MediaKind, RtpCodecParameters};
@@ -67,6 +67,9 @@ pub struct Config {
     pub grace_segments: usize,
     /// How long a peer's ended playlists and segments stay after it left, in seconds.
     pub retain_secs: u64,
+    /// How long a peer's stream goes on after it left, in seconds, showing what was shown last: players play on if the same
+    /// peer comes back in that time. 0 ends it at once.
+    pub away_secs: u64,
     /// The most peers with HLS at a time; further ones get none.
     pub max_peers: usize,
     /// The bit rate of VP8 and VP9 transcoded to H.264, in kbit/s.
@@ -87,6 +90,7 @@ impl Default for Config {
             window_segments: 8,
             grace_segments: 10,
             retain_secs: 15,
+            away_secs: 0,
             max_peers: 500,
             transcode_kbps: 2500,
             encoder: encoders::AUTO.to_owned(),
@@ -122,7 +126,8 @@ pub struct Track {
 /// What egress reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EgressEvent {
-    /// The peer's master playlist answers and its media playlists list at least one segment. Sent once for a peer.
+    /// The peer's master playlist answers and its media playlists list at least one segment. Sent once for a peer, and
+    /// again when it was away.
     Playable(PeerId),
     /// Everything of a peer is gone from memory and disk.
     Gone(PeerId),
@@ -229,8 +234,7 @@ impl Egress {
         if peers.shut_down {
             return;
         }
-        let ended = |running: &Running| *running.ending.borrow() != Ending::No;
-        if peers.running.get(peer).is_none_or(ended) {
+        if !peers.running.get(peer).is_some_and(Running::goes_on) {
             let previous = peers.running.remove(peer);
             if previous.is_none() && peers.running.len() >= self.inner.config.max_peers {
                 tracing::warn!(%peer, limit = self.inner.config.max_peers, "too many peers for HLS");
@@ -256,11 +260,13 @@ impl Egress {
         }
     }
 
-    /// The peer has left: its playlists get their end tag at once, and everything is gone [`Config::retain_secs`]
-    /// later, which [`EgressEvent::Gone`] reports.
+    /// The peer has left: its playlists get their end tag, unless it brings a track within [`Config::away_secs`], and
+    /// everything is gone [`Config::retain_secs`] later, which [`EgressEvent::Gone`] reports.
     pub fn end_peer(&self, peer: &PeerId) {
+        let away = Duration::from_secs(self.inner.config.away_secs);
         if let Some(running) = self.peers().running.get(peer) {
-            running.end(Ending::Left);
+            let waits = !away.is_zero() && running.files.playable();
+            running.end(if waits { Ending::Away(Instant::now() + away) } else { Ending::Left });
         }
     }
 
@@ -350,7 +356,8 @@ impl Egress {
         });
         self.inner.store.insert(peer, &files);
         let (commands, receiver) = mpsc::channel(COMMAND_CAPACITY);
-        let (ending, watcher) = watch::channel(Ending::No);
+        let ending = watch::Sender::new(Ending::No);
+        let watcher = ending.subscribe();
         let setup = PeerSetup {
             peer: peer.clone(),
             config: self.inner.config.clone(),
@@ -358,7 +365,7 @@ impl Egress {
             files: Arc::clone(&files),
             events: self.inner.events.clone(),
             commands: receiver,
-            ending: watcher.clone(),
+            ending: ending.clone(),
             previous,
         };
         let egress = self.clone();
@@ -411,11 +418,26 @@ impl Running {
     /// Ends the peer, unless it ended already in a way that says more.
     fn end(&self, ending: Ending) {
         self.ending.send_if_modified(|current| {
-            let changes = *current == Ending::No || ending != Ending::Left;
+            let changes = *current == Ending::No || matches!(ending, Ending::Replaced | Ending::Shutdown);
             if changes {
                 *current = ending;
             }
             changes
         });
+    }
+
+    /// Whether tracks can be added. One that was away is back with that.
+    fn goes_on(&self) -> bool {
+        let was_away = self.ending.send_if_modified(|current| {
+            let away = matches!(current, Ending::Away(_));
+            if away {
+                *current = Ending::No;
+            }
+            away
+        });
+        if was_away {
+            self.files.set_playable(false); // and is told to be again with its next part
+        }
+        *self.ending.borrow() == Ending::No
     }
 }

@@ -44,6 +44,8 @@ pub(super) enum Command {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
     No,
+    /// It left, and is waited for until then: its playlists go on.
+    Away(Instant),
     /// It left: its playlists end, and its files go after a while.
     Left,
     /// It left and is back already: its files make room at once.
@@ -60,7 +62,7 @@ pub(super) struct PeerSetup {
     pub(super) files: Arc<PeerFiles>,
     pub(super) events: mpsc::Sender<EgressEvent>,
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) ending: watch::Receiver<Ending>,
+    pub(super) ending: watch::Sender<Ending>,
     /// The task of the same peer before it left and came back.
     pub(super) previous: Option<JoinHandle<()>>,
 }
@@ -139,7 +141,7 @@ impl Peer {
             return;
         }
         let retain = Duration::from_secs(self.setup.config.retain_secs);
-        let ending = &mut self.setup.ending;
+        let mut ending = self.setup.ending.subscribe();
         tokio::select! {
             () = tokio::time::sleep(retain) => {}
             _ = ending.wait_for(|ending| matches!(ending, Ending::Replaced | Ending::Shutdown)) => {}
@@ -148,12 +150,13 @@ impl Peer {
 
     /// Everything between the first track and the end.
     async fn live(&mut self) -> Ending {
+        let mut ending = self.setup.ending.subscribe();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
-                ending = ended(&mut self.setup.ending) => return ending,
+                ending = ended(&self.setup.ending, &mut ending) => return ending,
                 command = self.setup.commands.recv() => match command {
                     Some(command) => self.command(command),
                     None => return Ending::Shutdown,
@@ -355,8 +358,31 @@ impl Peer {
     }
 }
 
-async fn ended(ending: &mut watch::Receiver<Ending>) -> Ending {
-    ending.wait_for(|ending| *ending != Ending::No).await.map_or(Ending::Shutdown, |ending| *ending)
+/// Waits until the peer is over: at once, or when it was away for too long. Cancel safe.
+async fn ended(ending: &watch::Sender<Ending>, changes: &mut watch::Receiver<Ending>) -> Ending {
+    loop {
+        let now = *changes.borrow_and_update();
+        let patience = async {
+            match now {
+                Ending::Away(until) => tokio::time::sleep_until(until.into()).await,
+                _ => std::future::pending().await,
+            }
+        };
+        if !matches!(now, Ending::No | Ending::Away(_)) {
+            return now;
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return Ending::Shutdown },
+            // Unless it came back this moment.
+            () = patience => drop(ending.send_if_modified(|current| {
+                let over = *current == now;
+                if over {
+                    *current = Ending::Left;
+                }
+                over
+            })),
+        }
+    }
 }
 
 /// The next event of any feed. Cancel safe.
