@@ -371,6 +371,48 @@ fn damaged_pictures_wait_for_a_key_frame() {
 }
 
 #[test]
+fn ten_minutes_of_loss_leave_no_hole() {
+    let mut random = StdRng::seed_from_u64(5);
+    let mut publisher = Publisher::new(true, true);
+    publisher.run(2000);
+    for _ in 0..600_000 / FRAME_MS {
+        publisher.run(FRAME_MS);
+        if random.random_bool(0.05) {
+            let damaged = at(publisher.now.next_multiple_of(FRAME_MS));
+            publisher.segmenter.video_damaged(VideoId::BEST, damaged, damaged);
+        }
+    }
+    let longest = publisher.longest_wait(|part| part.rendition != Rendition::Audio);
+    assert!(longest < 400, "nothing for {longest} ms");
+    let segments = publisher.finish();
+    assert!(discontinuities(&segments).is_empty());
+    assert!(segments.iter().all(|segment| segment.video().independent() && !segment.video().filler()));
+    let times = segments.iter().flat_map(Segment::shown).collect::<Vec<_>>();
+    let gap = times.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap();
+    // One key frame in twenty is torn as well.
+    assert!(u128::from(gap) < REPAIR_PATIENCE.as_millis(), "frozen for {gap} ms");
+}
+
+#[test]
+fn a_minute_of_discontinuous_transmission_is_silence_and_no_longer_segments() {
+    let mut publisher = Publisher::new(true, true);
+    publisher.run(5000);
+    // A frame of comfort noise every 400 ms.
+    publisher.audio = false;
+    for _ in 0..150 {
+        publisher.run(400);
+        publisher.push_audio(at(publisher.now));
+    }
+    publisher.audio = true;
+    publisher.run(4000);
+    let longest = publisher.longest_wait(|part| part.rendition == Rendition::Audio);
+    assert!(longest < 500, "nothing for {longest} ms");
+    let segments = publisher.finish();
+    assert!(discontinuities(&segments).is_empty());
+    assert!(segments.len() > 30 && segments.iter().all(|segment| segment.video().independent()));
+}
+
+#[test]
 fn b_frames_are_decoded_in_their_order_and_shown_in_theirs() {
     let mut publisher = Publisher::new(false, true);
     publisher.video = false;
