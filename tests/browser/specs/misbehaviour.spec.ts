@@ -6,6 +6,7 @@ import type { HlsReport } from '../harness/hls-viewer';
 import { Broadcaster, Program, TOKEN } from '../support/broadcaster';
 import { expect, type Stage, test } from '../support/fixtures';
 import { playable } from '../support/live';
+import type { Weir } from '../support/weir';
 
 const SMALL = { width: 320, height: 180 };
 const CAMERA = { audio: true, dtx: true, video: SMALL, codec: 'video/H264', keepResolution: true };
@@ -49,24 +50,84 @@ test.describe('an encoder of its own', () => {
   test.use({ network: { settings: { WEIR_BROADCASTERS_TOKEN: TOKEN } } });
 
   test('B-frames and pictures of many slices, by ffmpeg', async ({ weir, audience }) => {
-    const broadcaster = await Broadcaster.start(weir.url, 'studio', 'encoder');
-    const transport = await broadcaster.createTransport({ comedia: true, rtcpMux: false });
-    const codec = { mimeType: 'video/H264', payloadType: 101, clockRate: 90_000, parameters: H264 };
-    await broadcaster.produce(transport, 'video', codec, 2222);
-    const source = '-re -f lavfi -i testsrc=size=320x180:rate=30';
-    // Slices that fit into packets, each one a packet of its own, as the parameter sets are.
-    const slices = '-x264-params slice-max-size=1000:scenecut=0:bframes=2:b-adapt=0:keyint=60';
-    const encoder = `-pix_fmt yuv420p -c:v libx264 -preset ultrafast -profile:v main -b:v 800k ${slices}`;
-    const rtp = `-f rtp -rtpflags h264_mode0 -ssrc 2222 -payload_type 101`;
-    const to = `rtp://${transport.ip}:${transport.port}?rtcpport=${transport.rtcpPort}&pkt_size=1200`;
-    const ffmpeg = new Program('ffmpeg', [...`-nostdin -v error ${source} ${encoder} ${rtp}`.split(' '), to]);
-    const viewer = await Viewer.open(audience, await playable(weir, 'encoder'));
+    const encoder = await Encoder.start(weir, '320x180', 30, 'bframes=2:b-adapt=0:keyint=60');
+    const viewer = await Viewer.open(audience, await playable(weir, encoder.peerId));
     await viewer.playsOn(6);
-    await ffmpeg.interrupt();
+    await encoder.stop();
+  });
+
+  test('who comes long after a key frame', async ({ weir, audience }) => {
+    // One every 10 s, whatever is asked for.
+    const encoder = await Encoder.start(weir, '320x180', 15, 'keyint=150');
+    const master = await playable(weir, encoder.peerId);
+    const early = await Viewer.open(audience, master);
+    // Each one comes later inside the group of pictures, or into the next one.
+    for (let more = 0; more < 3; more += 1) {
+      await early.playsOn(2);
+      const late = await Viewer.open(audience, master);
+      await late.playsOn(1);
+    }
+    await encoder.stop();
+  });
+});
+
+test.describe('a stream that outlives its publisher', () => {
+  test.use({ network: { settings: { WEIR_BROADCASTERS_TOKEN: TOKEN, WEIR_HLS_AWAY_SECS: '120' } } });
+
+  test('the same peer comes back with another picture', async ({ weir, audience }) => {
+    const first = await Encoder.start(weir, '320x180', 30, 'keyint=60');
+    const viewer = await Viewer.open(audience, await playable(weir, first.peerId));
+    await viewer.playsOn(1);
+    await first.stop();
+    await first.leave();
+    await viewer.playsOn(4);
+    const second = await Encoder.start(weir, '640x360', 30, 'keyint=60');
+    await viewer.shows('640x360');
+    await viewer.playsOn(2);
+    await playable(weir, second.peerId);
+    await second.stop();
   });
 });
 
 const H264 = { 'packetization-mode': 1, 'profile-level-id': '42e01f' };
+
+/** A program that publishes test pictures as `encoder`, and never answers a request for a key frame. */
+class Encoder {
+  readonly peerId = 'encoder';
+  readonly #broadcaster: Broadcaster;
+  readonly #ffmpeg: Program;
+
+  private constructor(broadcaster: Broadcaster, ffmpeg: Program) {
+    this.#broadcaster = broadcaster;
+    this.#ffmpeg = ffmpeg;
+  }
+
+  /** `x264` is what the encoder is told beside the usual. */
+  static async start(weir: Weir, size: string, rate: number, x264: string): Promise<Encoder> {
+    const broadcaster = await Broadcaster.start(weir.url, 'studio', 'encoder');
+    const transport = await broadcaster.createTransport({ comedia: true, rtcpMux: false });
+    const codec = { mimeType: 'video/H264', payloadType: 101, clockRate: 90_000, parameters: H264 };
+    await broadcaster.produce(transport, 'video', codec, 2222);
+    const source = `-re -f lavfi -i testsrc=size=${size}:rate=${rate}`;
+    const usual = '-pix_fmt yuv420p -c:v libx264 -preset ultrafast -profile:v main -b:v 800k';
+    // Slices that fit into packets, each one a packet of its own, as the parameter sets are.
+    const encoder = `${usual} -x264-params slice-max-size=1000:scenecut=0:${x264}`;
+    const rtp = '-f rtp -rtpflags h264_mode0 -ssrc 2222 -payload_type 101';
+    const to = `rtp://${transport.ip}:${transport.port}?rtcpport=${transport.rtcpPort}&pkt_size=1200`;
+    const flags = `-nostdin -v error ${source} ${encoder} ${rtp}`.split(' ');
+    return new Encoder(broadcaster, new Program('ffmpeg', [...flags, to]));
+  }
+
+  /** Sends nothing any more. */
+  async stop(): Promise<void> {
+    await this.#ffmpeg.interrupt();
+  }
+
+  /** Leaves the room. */
+  async leave(): Promise<void> {
+    await this.#broadcaster.leave();
+  }
+}
 
 /** One who watches with hls.js. */
 class Viewer {

@@ -58,6 +58,11 @@ export class Broadcaster {
     return (await request('POST', `${this.#base}/transports/${id}/consume?producerId=${producerId}`)) as Consumer;
   }
 
+  /** Leaves the room. */
+  async leave(): Promise<void> {
+    await request('DELETE', this.#base);
+  }
+
   async others(): Promise<Others> {
     return (await request('GET', this.#base)) as Others;
   }
