@@ -1,6 +1,7 @@
 /**
- * HLS players besides hls.js, as their packages come: what each one says went wrong, and how its element does.
+ * Players besides hls.js, of HLS and DASH, as their packages come: what each one says went wrong, and how its element does.
  */
+import { MediaPlayer } from 'dashjs';
 import shaka from 'shaka-player/dist/shaka-player.compiled-es2021.js';
 import videojs from 'video.js';
 import { Playback, type Played } from './playback';
@@ -10,7 +11,7 @@ export interface PlayerReport extends Played {
   errors: string[];
 }
 
-export type OtherPlayer = 'shaka-player' | 'video.js';
+export type OtherPlayer = 'shaka-player' | 'video.js' | 'dash.js';
 
 /** Plays `url` and answers with what tells how that goes. */
 export async function playWith(player: OtherPlayer, url: string): Promise<() => PlayerReport> {
@@ -21,6 +22,8 @@ export async function playWith(player: OtherPlayer, url: string): Promise<() => 
   const errors: string[] = [];
   if (player === 'shaka-player') {
     await playWithShaka(video, url, errors);
+  } else if (player === 'dash.js') {
+    playWithDashJs(video, url, errors);
   } else {
     playWithVideoJs(video, url, errors);
   }
@@ -48,4 +51,12 @@ function playWithVideoJs(video: HTMLVideoElement, url: string, errors: string[])
     errors.push(`${error?.code} ${error?.message}`);
   });
   player.src({ src: url, type: 'application/vnd.apple.mpegurl' });
+}
+
+function playWithDashJs(video: HTMLVideoElement, url: string, errors: string[]): void {
+  const player = MediaPlayer().create();
+  player.on(MediaPlayer.events.ERROR, ({ error }) => {
+    errors.push(typeof error === 'string' ? error : `${error.code} ${error.message}`);
+  });
+  player.initialize(video, url, true);
 }
