@@ -14,6 +14,8 @@ export interface HlsReport extends Played {
   stalls: number;
   /** The variants of the master playlist. */
   levels: { width: number; height: number; codecs: string; bitrate: number; frameRate: number }[];
+  /** Which of them is loaded. */
+  level: number;
   /** How far behind the playlist's end it plays, and how far it means to be, in seconds. */
   latency: number;
   targetLatency: number | undefined;
@@ -54,6 +56,11 @@ export class HlsViewer {
     this.#hls.attachMedia(video);
   }
 
+  /** Shows one variant from the next segment on; -1 leaves the choice to hls.js. */
+  switchTo(level: number): void {
+    this.#hls.nextLevel = level;
+  }
+
   report(): HlsReport {
     return {
       ...this.#playback.report(),
@@ -67,6 +74,7 @@ export class HlsViewer {
         bitrate: level.bitrate,
         frameRate: level.frameRate,
       })),
+      level: this.#hls.loadLevel,
       latency: this.#hls.latency,
       targetLatency: this.#hls.targetLatency ?? undefined,
     };

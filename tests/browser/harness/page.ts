@@ -86,6 +86,8 @@ const harness = {
     viewer = new HlsViewer(url, config, likeDemo);
   },
   hls: () => viewer?.report(),
+  /** Lets hls.js show one variant from the next segment on; -1 leaves the choice to it. */
+  switchTo: (level: number) => viewer?.switchTo(level),
   /** Plays with another player. */
   async playWith(player: OtherPlayer, url: string): Promise<void> {
     other = await playWith(player, url);
