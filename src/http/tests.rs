@@ -302,6 +302,7 @@ fn metrics_name_each_pipeline() {
         format!("weir_pipeline_restarts_total{labels} 3"),
         format!("weir_pipeline_latency_seconds_total{labels} 0.058"),
         "weir_hls_peers 0".to_owned(),
+        "weir_hls_disk_failed_total 0".to_owned(),
         "# EOF".to_owned(),
     ] {
         assert!(text.lines().any(|known| known == line), "{line} is not in {text}");
