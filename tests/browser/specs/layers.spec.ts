@@ -47,14 +47,12 @@ for (const { name, publish } of SOURCES) {
     await expectWidth(ben, 480);
     await prefer(ben, 2, 2);
     await expectWidth(ben, 960);
-    for (const page of [ben, carla]) {
-      await expect.poll(() => rate(page), { timeout: RAMP_MS }).toBeGreaterThan(15);
-    }
+    // How many pictures a second there are depends on the machine. Who prefers all temporal layers gets them all.
+    await expect.poll(() => share(ben, carla), { timeout: RAMP_MS }).toBeGreaterThan(0.8);
     // The base layer of three temporal ones has a quarter of the pictures.
     await prefer(ben, 2, 0);
-    await expect.poll(() => rate(ben), { timeout: RAMP_MS }).toBeLessThan(12);
+    await expect.poll(() => share(ben, carla), { timeout: RAMP_MS }).toBeLessThan(0.4);
     await expectWidth(carla, 960);
-    await expect.poll(() => rate(carla)).toBeGreaterThan(15);
     const told = await ben.evaluate(() => window.harness.member().notified);
     expect(told.map(({ event }) => event)).toContain('consumerLayersChanged');
   });
@@ -110,8 +108,13 @@ async function expectWidth(page: Page, width: number): Promise<void> {
   await expect.poll(async () => (await video(page))?.frameWidth, { timeout: RAMP_MS }).toBe(width);
 }
 
-async function rate(page: Page): Promise<number> {
-  return (await video(page))?.framesPerSecond ?? 0;
+/** How many pictures one viewer decodes for each that another does, over two seconds. */
+async function share(one: Page, other: Page): Promise<number> {
+  const counts = async () => Promise.all([one, other].map(async (page) => (await video(page))?.framesDecoded ?? 0));
+  const before = await counts();
+  await new Promise((wake) => setTimeout(wake, 2_000));
+  const [ones = 0, others = 0] = (await counts()).map((count, index) => count - (before[index] ?? 0));
+  return ones / Math.max(others, 1);
 }
 
 async function video(page: Page) {
