@@ -289,7 +289,8 @@ impl Presentation {
         track.duration += duration;
         track.ticks = track.ticks.saturating_add(ticks);
         track.bytes += body.len();
-        track.samples += part.samples.len();
+        // What is shown in no time at all was shown before.
+        track.samples += part.samples.iter().filter(|sample| sample.duration > 1).count();
         track.filler &= part.filler;
         track.count += 1;
         let uri = self.names.part(part.rendition, line.next_part);

@@ -29,6 +29,8 @@ struct Shown {
     look: Look,
     /// How many pictures of 32 ms a part has.
     pictures: usize,
+    /// How many that were shown before precede them.
+    repeated: usize,
     next: u64,
     now: MediaTime,
 }
@@ -46,6 +48,7 @@ impl Shown {
             listings: BTreeMap::new(),
             look: Look { discontinuity: false, sizes: vec![(640, 360)], audio: true, filler: false },
             pictures: 6,
+            repeated: 0,
             next: 0,
             now: MediaTime::from_nanos(10_000_000_000),
         }
@@ -114,12 +117,13 @@ impl Shown {
                 Rendition::Audio => (48_000, self.pictures * 3 / 2, 300, AAC_FRAME_SAMPLES),
             };
             let sample = Sample { data: Bytes::from(vec![0; size]), duration, composition: 0, sync: true };
+            let repeated = vec![Sample { duration: 1, ..sample.clone() }; self.repeated];
             let part = Part {
                 sequence: self.next,
                 rendition,
                 rate,
                 base: self.now.ticks(rate),
-                samples: vec![sample; count],
+                samples: [repeated, vec![sample; count]].concat(),
                 independent: true,
                 filler: self.look.filler,
             };
@@ -334,6 +338,15 @@ fn discontinuities_are_counted_alike_in_both_playlists() {
     (0..10).for_each(|_| shown.push(10));
     assert!(!shown.files.contains_key("video_p_init_3.mp4"));
     assert!(shown.files.contains_key("video_p_init_11.mp4"));
+}
+
+#[test]
+fn pictures_that_are_repeated_in_no_time_are_not_counted() {
+    let mut shown = Shown::new();
+    (shown.look.audio, shown.repeated) = (false, 87);
+    shown.push(10);
+    let master = text(&shown.files["p.m3u8"]);
+    assert!(master.contains("FRAME-RATE=31."), "{master}");
 }
 
 #[test]
