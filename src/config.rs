@@ -228,6 +228,8 @@ fn validate_hls(hls: &egress::Config) -> Result<(), ConfigError> {
     if !TRANSCODE_KBPS.contains(&hls.transcode_kbps) {
         return fail("hls.transcode_kbps", "not in the range 100 to 50000".into());
     }
+    egress::check_ladder(&hls.ladder)
+        .map_err(|reason| ConfigError::Value { setting: "hls.ladder", reason })?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod disk;
 mod encoders;
 mod feed;
 mod file;
+mod ladder;
 mod meter;
 mod peer;
 mod pipeline;
@@ -36,6 +37,7 @@ use blocking::Blocking;
 use disk::{Folder, Mirror};
 use feed::Shared;
 pub use file::{Encoded, HlsFile, MANIFEST_TYPE, PLAYLIST_TYPE};
+pub use ladder::{Step, StepError, check as check_ladder};
 use meter::Meters;
 pub use meter::PipelineStats;
 use peer::{Command, Ending, Peer, PeerSetup};
@@ -74,6 +76,8 @@ pub struct Config {
     pub max_peers: usize,
     /// The bit rate of VP8 and VP9 transcoded to H.264, in kbit/s.
     pub transcode_kbps: u32,
+    /// What a publisher's video is made into that comes in one quality only, best first. Empty for that one quality.
+    pub ladder: Vec<Step>,
     /// The GStreamer element that encodes H.264, or `auto`: the best one that works, hardware first.
     pub encoder: String,
     /// Whether the files are written to `<data-dir>/live` as well.
@@ -93,6 +97,7 @@ impl Default for Config {
             away_secs: 0,
             max_peers: 500,
             transcode_kbps: 2500,
+            ladder: Vec::new(),
             encoder: encoders::AUTO.to_owned(),
             write_to_disk: false,
             pipelines_dir: PathBuf::new(),
@@ -113,6 +118,8 @@ pub struct Track {
     /// tracks, the best one first. Tracks may come and go one by one; an id that had a track before goes on with the new
     /// one behind a discontinuity.
     pub video: VideoId,
+    /// Whether the publisher sends the video in one quality only, so that [`Config::ladder`] is made of it.
+    pub single_layer: bool,
     /// Codec, payload type, clock rate, channels and format parameters of the packets.
     pub codec: RtpCodecParameters,
     /// Whether the producer is paused at this moment.
@@ -201,10 +208,15 @@ impl Egress {
             gstreamer::init().context("GStreamer does not start")?;
             let own = Some(config.pipelines_dir.as_path()).filter(|path| !path.as_os_str().is_empty());
             shared = Some(Shared {
-                templates: Arc::new(Templates::load(own, encoders::choose(&config.encoder)?)?),
+                templates: Arc::new(Templates::load(
+                    own,
+                    encoders::choose(&config.encoder)?,
+                    !config.ladder.is_empty(),
+                )?),
                 blocking: Blocking::default(),
                 meters: Meters::default(),
                 video_kbps: config.transcode_kbps,
+                ladder: config.ladder.as_slice().into(),
             });
             if config.write_to_disk {
                 let path = data_dir.join(LIVE_FOLDER);

@@ -139,6 +139,7 @@ async fn measure(name: &str, recordings: &[Arc<Recording>], peers: u32, seconds:
                 producer_id: ProducerId::random(),
                 kind: recording.kind,
                 video: VideoId::BEST,
+                single_layer: true,
                 codec: recording.codec(),
                 paused: false,
                 source,

@@ -12,6 +12,7 @@ use mediasoup_types::rtp_parameters::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::blocking::Blocking;
+use super::ladder::{Ladder, Step};
 use super::meter::{Meter, Meters, OnTheWay};
 use super::pipeline::{Output, Pipeline, Plan};
 use super::supervisor::{self, Supervisor};
@@ -47,6 +48,8 @@ pub(super) struct Shared {
     pub(super) meters: Meters,
     /// The bit rate of transcoded video, in kbit/s.
     pub(super) video_kbps: u32,
+    /// What is made of publishers that send one quality only.
+    pub(super) ladder: Arc<[Step]>,
 }
 
 /// The moments of a peer's timeline by the process's clock.
@@ -96,6 +99,8 @@ pub(super) struct Feed {
     epoch: Epoch,
     template: Template,
     mime_type: MimeType,
+    /// Whether further renditions are made of it.
+    has_ladder: bool,
     supervisor: Supervisor,
     meter: Arc<Meter>,
     source: mpsc::Receiver<TapOutput>,
@@ -112,7 +117,8 @@ impl Feed {
     /// Begins to start a track's pipeline. `None` if its codec isn't one that HLS is made of.
     pub(super) fn start(peer: &PeerId, track: Track, epoch: Epoch, shared: &Shared) -> Option<Self> {
         let mime_type = track.codec.mime_type();
-        let (template, pace) = template_of(mime_type)?;
+        let has_ladder = track.kind == MediaKind::Video && track.single_layer && !shared.ladder.is_empty();
+        let (template, pace) = template_of(mime_type, has_ladder)?;
         let channels = match &track.codec {
             RtpCodecParameters::Audio { channels, .. } => channels.get(),
             RtpCodecParameters::Video { .. } => 1,
@@ -127,8 +133,13 @@ impl Feed {
         let plan = Plan {
             templates: Arc::clone(&shared.templates),
             template,
-            kind,
-            variables: Variables { clock_rate, channels, video_kbps: shared.video_kbps, fallback: false },
+            variables: Variables {
+                clock_rate,
+                channels,
+                video_kbps: shared.video_kbps,
+                size: (0, 0), // as it comes
+                fallback: false,
+            },
             blocking: shared.blocking.for_track(),
             meter: Arc::clone(&meter),
         };
@@ -139,6 +150,7 @@ impl Feed {
             epoch,
             template,
             mime_type,
+            has_ladder,
             supervisor: Supervisor::new(plan, kind == MediaKind::Video, Instant::now()),
             meter,
             source: track.source,
@@ -148,6 +160,11 @@ impl Feed {
             last: None,
             fruitless_since: None,
         })
+    }
+
+    /// The ladder that is to be made of it, if any.
+    pub(super) fn ladder(&self, peer: &PeerId, shared: &Shared) -> Option<Ladder> {
+        self.has_ladder.then(|| Ladder::new(peer, !self.template.decodes_video(), shared))
     }
 
     /// The next event. Cancel safe.
@@ -259,21 +276,21 @@ impl Feed {
 
     /// Passes a segmenter's request on to whoever makes the key frames.
     pub(super) fn request_key_frame(&self, request: KeyFrameRequest) {
-        let encodes = self.template.encodes_video();
-        if let (true, Some(pipeline)) = (encodes, self.supervisor.pipeline()) {
+        let decodes = self.template.decodes_video();
+        if let (true, Some(pipeline)) = (decodes, self.supervisor.pipeline()) {
             pipeline.force_key_frame(match request {
                 KeyFrameRequest::Due(at) => Some(at),
                 KeyFrameRequest::Missing => None,
             });
         }
-        if !encodes || request == KeyFrameRequest::Missing {
+        if !decodes || request == KeyFrameRequest::Missing {
             (self.request_key_frame)();
         }
     }
 
     /// Whether damaged pictures reach the segmenter: a decoder hides them.
     pub(super) fn passes_damage(&self) -> bool {
-        !self.template.encodes_video()
+        !self.template.decodes_video()
     }
 
     /// Asks the publisher for a key frame, whatever makes the segments' ones.
@@ -314,8 +331,10 @@ impl Feed {
     }
 }
 
-fn template_of(mime_type: MimeType) -> Option<(Template, Pace)> {
+fn template_of(mime_type: MimeType, has_ladder: bool) -> Option<(Template, Pace)> {
     match mime_type {
+        MimeType::Video(MimeTypeVideo::Vp8) if has_ladder => Some((Template::Vp8Pictures, Pace::Gentle)),
+        MimeType::Video(MimeTypeVideo::Vp9) if has_ladder => Some((Template::Vp9Pictures, Pace::Gentle)),
         MimeType::Video(MimeTypeVideo::H264) => Some((Template::H264, Pace::Gentle)),
         MimeType::Video(MimeTypeVideo::Vp8) => Some((Template::Vp8, Pace::Gentle)),
         MimeType::Video(MimeTypeVideo::Vp9) => Some((Template::Vp9, Pace::Gentle)),

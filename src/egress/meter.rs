@@ -178,6 +178,11 @@ impl OnTheWay {
         arrival
     }
 
+    /// How many are inside.
+    pub(super) fn len(&self) -> usize {
+        self.arrivals.len()
+    }
+
     pub(super) fn clear(&mut self) {
         self.arrivals.clear();
     }

@@ -2,6 +2,8 @@
 //!
 //! Everything of a peer happens on this task, so nothing of it is locked; what comes out goes into the peer's files.
 
+mod rungs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::task::Poll;
@@ -12,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::feed::{Damage, Epoch, Event, Feed, Shared};
+use super::ladder::Ladder;
 use super::pipeline::Output;
 use super::store::PeerFiles;
 use super::{Config, EgressEvent, Track};
@@ -74,6 +77,8 @@ pub(super) struct Peer {
     segmenter: Segmenter,
     presentation: Presentation,
     feeds: BTreeMap<Rendition, Feed>,
+    /// Makes further renditions of the best video's feed, if there are to be any.
+    ladder: Option<Ladder>,
     /// Every rendition that there ever was.
     had: BTreeSet<Rendition>,
 }
@@ -94,6 +99,7 @@ impl Peer {
             segmenter,
             presentation,
             feeds: BTreeMap::new(),
+            ladder: None,
             had: BTreeSet::new(),
         }
     }
@@ -122,7 +128,8 @@ impl Peer {
     /// Stops the pipelines and waits for them, unless they hang.
     async fn stop_feeds(&mut self) {
         let feeds = std::mem::take(&mut self.feeds);
-        let stopped: Vec<_> = feeds.into_values().filter_map(Feed::stop).collect();
+        let rungs = self.ladder.take().map(Ladder::stop).unwrap_or_default();
+        let stopped: Vec<_> = feeds.into_values().filter_map(Feed::stop).chain(rungs).collect();
         let all = async {
             for stopped in stopped {
                 if stopped.await.is_err() {
@@ -162,6 +169,7 @@ impl Peer {
                     None => return Ending::Shutdown,
                 },
                 (rendition, event) = next(&mut self.feeds) => self.event(rendition, event),
+                (member, event) = rungs::next(self.ladder.as_mut()) => self.rung_event(member, event),
                 _ = tick.tick() => self.tick(),
             }
             self.poll_segmenter().await;
@@ -192,6 +200,7 @@ impl Peer {
         };
         tracing::info!(peer = %self.setup.peer, %producer, ?rendition, ?mime_type, "track added to HLS");
         // A second track of a rendition takes the first one's place.
+        self.set_ladder(rendition, feed.ladder(&self.setup.peer, &self.setup.shared));
         self.feeds.insert(rendition, feed);
         if !self.had.insert(rendition) {
             self.restarted(rendition);
@@ -202,6 +211,7 @@ impl Peer {
     fn remove_track(&mut self, rendition: Rendition) {
         tracing::info!(peer = %self.setup.peer, ?rendition, "track removed from HLS");
         self.feeds.remove(&rendition);
+        self.set_ladder(rendition, None);
         self.set_state(rendition, TrackState::Absent);
     }
 
@@ -213,11 +223,14 @@ impl Peer {
     }
 
     fn set_state(&mut self, rendition: Rendition, state: TrackState) {
-        match rendition {
-            Rendition::Audio => self.segmenter.set_audio(state),
-            Rendition::Video(id) => self.segmenter.set_video(id, state),
+        let made_of_it = self.rungs_of(rendition);
+        for rendition in made_of_it.into_iter().chain([rendition]) {
+            match rendition {
+                Rendition::Audio => self.segmenter.set_audio(state),
+                Rendition::Video(id) => self.segmenter.set_video(id, state),
+            }
+            self.presentation.set_gone(rendition, state == TrackState::Absent);
         }
-        self.presentation.set_gone(rendition, !self.feeds.contains_key(&rendition));
     }
 
     fn event(&mut self, rendition: Rendition, event: Event) {
@@ -280,6 +293,7 @@ impl Peer {
             Rendition::Video(id) if feed.passes_damage() => self.segmenter.video_damaged(id, from, through),
             _ => feed.ask_publisher(),
         }
+        self.ladder_of(rendition).into_iter().for_each(Ladder::damaged);
     }
 
     fn output(&mut self, rendition: Rendition, output: Output) {
@@ -292,14 +306,20 @@ impl Peer {
                 if feed.take_overflow() {
                     self.segmenter.video_lost(id);
                 }
-                self.segmenter.push_video(id, unit, now);
+                self.encode(id, &unit, instant);
+                self.push_video(id, unit, now);
+            }
+            (Output::Picture(picture), Rendition::Video(_)) => {
+                feed.fruitful(picture.pts, instant);
+                self.picture(&picture, instant);
             }
             (Output::Audio(unit), Rendition::Audio) => {
                 feed.fruitful(unit.pts, instant);
                 self.segmenter.push_audio(&unit, now);
             }
             (Output::Failed(reason), _) => feed.failed(&reason, instant),
-            (Output::Video(_), Rendition::Audio) | (Output::Audio(_), Rendition::Video(_)) => {
+            (Output::Video(_) | Output::Picture(_), Rendition::Audio)
+            | (Output::Audio(_), Rendition::Video(_)) => {
                 feed.failed("it gives another kind of media than it takes", instant);
             }
         }
@@ -308,6 +328,7 @@ impl Peer {
     fn tick(&mut self) {
         let now = Instant::now();
         self.feeds.values_mut().for_each(|feed| feed.tick(now));
+        self.ladder.iter_mut().for_each(|ladder| ladder.tick(now));
     }
 
     async fn poll_segmenter(&mut self) {
@@ -328,6 +349,7 @@ impl Peer {
             segmenter::Output::KeyFrame { video, request } => {
                 let feed = self.feeds.get(&Rendition::Video(video));
                 feed.into_iter().for_each(|feed| feed.request_key_frame(request));
+                self.ladder.iter().for_each(|ladder| ladder.request_key_frame(video, request));
                 Ok(())
             }
             segmenter::Output::Opened(opening) => {

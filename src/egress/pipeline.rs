@@ -1,4 +1,5 @@
-//! One running GStreamer pipeline: RTP packets go in, access units come out on a bounded channel.
+//! One running GStreamer pipeline: RTP packets, access units or pictures go in, access units or pictures come out on a
+//! bounded channel.
 //!
 //! Callbacks run on GStreamer's threads, where a panic would abort the process: they only copy and hand over. What
 //! does not fit into the channel is dropped and reported.
@@ -11,18 +12,19 @@ use bytes::Bytes;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::{AppSink, AppSinkCallbacks, AppSrc};
-use mediasoup_types::rtp_parameters::MediaKind;
 use tokio::sync::{mpsc, oneshot};
 
 use super::blocking::Blocking;
 use super::meter::Meter;
-use super::templates::{Template, Templates, Variables};
+use super::templates::{Gives, Template, Templates, Variables};
 use crate::media::fmp4::{AudioConfig, VideoConfig};
 use crate::media::segmenter::{AudioUnit, VideoUnit};
 use crate::media::timeline::MediaTime;
 
 /// Access units that wait to be taken from a pipeline; more are dropped.
 const UNIT_CAPACITY: usize = 512;
+/// The same for decoded pictures, which take megabytes each.
+const PICTURE_CAPACITY: usize = 4;
 /// How much later than the one before a buffer without a time stamp is assumed to be.
 const ASSUMED_STEP: gst::ClockTime = gst::ClockTime::from_mseconds(20);
 
@@ -31,8 +33,18 @@ const ASSUMED_STEP: gst::ClockTime = gst::ClockTime::from_mseconds(20);
 pub(super) enum Output {
     Video(VideoUnit),
     Audio(AudioUnit),
+    Picture(Picture),
     /// The pipeline is dead.
     Failed(String),
+}
+
+/// A decoded picture.
+#[derive(Debug, Clone)]
+pub(super) struct Picture {
+    pub(super) pts: MediaTime,
+    /// Width and height in pixels.
+    pub(super) size: (u32, u32),
+    sample: gst::Sample,
 }
 
 /// What a pipeline is made from.
@@ -40,7 +52,6 @@ pub(super) enum Output {
 pub(super) struct Plan {
     pub(super) templates: Arc<Templates>,
     pub(super) template: Template,
-    pub(super) kind: MediaKind,
     pub(super) variables: Variables,
     pub(super) blocking: Blocking,
     pub(super) meter: Arc<Meter>,
@@ -66,11 +77,17 @@ impl Pipeline {
         let (sender, outputs) = mpsc::channel(UNIT_CAPACITY);
         let overflowed = Arc::new(AtomicBool::new(false));
         report_errors(&pipeline, sender.clone());
-        let mut reader = UnitReader { kind: plan.kind, caps: None, format: None, last_pts: None };
+        let gives = plan.template.gives();
+        let mut reader = UnitReader { gives, caps: None, format: None, last_pts: None };
         let (flag, meter) = (Arc::clone(&overflowed), Arc::clone(&plan.meter));
         let on_sample = move |sink: &AppSink| {
             let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
             let Some(unit) = reader.read(&sample) else { return Ok(gst::FlowSuccess::Ok) };
+            let waiting = sender.max_capacity().saturating_sub(sender.capacity());
+            if matches!(unit, Output::Picture(_)) && waiting >= PICTURE_CAPACITY {
+                meter.dropped();
+                return Ok(gst::FlowSuccess::Ok);
+            }
             match sender.try_send(unit) {
                 Ok(()) => {}
                 Err(mpsc::error::TrySendError::Full(_)) => {
@@ -100,6 +117,36 @@ impl Pipeline {
         }
         if let Err(reason) = self.source.push_buffer(buffer) {
             tracing::trace!(%reason, "pipeline takes no packet");
+        }
+    }
+
+    /// Feeds one access unit. Never waits, as with packets.
+    pub(super) fn push_unit(&self, unit: &VideoUnit) {
+        let mut buffer = gst::Buffer::from_slice(unit.data.clone());
+        if let Some(buffer) = buffer.get_mut() {
+            let time = gst::ClockTime::from_nseconds(unit.pts.nanos());
+            buffer.set_pts(time);
+            buffer.set_dts(time);
+        }
+        let (width, height) = unit.config.size();
+        let caps = gst::Caps::builder("video/x-h264")
+            .field("stream-format", "avc")
+            .field("alignment", "au")
+            .field("width", i32::from(width))
+            .field("height", i32::from(height))
+            .field("codec_data", gst::Buffer::from_slice(unit.config.record()))
+            .build();
+        self.push_sample(&gst::Sample::builder().buffer(&buffer).caps(&caps).build());
+    }
+
+    /// Feeds one decoded picture. It waits in the pipeline however many do: whoever pushes counts them.
+    pub(super) fn push_picture(&self, picture: &Picture) {
+        self.push_sample(&picture.sample);
+    }
+
+    fn push_sample(&self, sample: &gst::Sample) {
+        if let Err(reason) = self.source.push_sample(sample) {
+            tracing::trace!(%reason, "pipeline takes no sample");
         }
     }
 
@@ -219,11 +266,13 @@ fn report_errors(pipeline: &gst::Pipeline, sender: mpsc::Sender<Output>) {
 enum Format {
     Video(Arc<VideoConfig>),
     Audio(Arc<AudioConfig>),
+    /// Decoded pictures of this size.
+    Pictures((u32, u32)),
 }
 
 /// Makes access units of samples. Caps change in order with the buffers, so a new resolution meets its first picture.
 struct UnitReader {
-    kind: MediaKind,
+    gives: Gives,
     caps: Option<gst::Caps>,
     format: Option<Format>,
     last_pts: Option<gst::ClockTime>,
@@ -233,7 +282,7 @@ impl UnitReader {
     fn read(&mut self, sample: &gst::Sample) -> Option<Output> {
         let caps = sample.caps_owned()?;
         if self.caps.as_ref() != Some(&caps) {
-            self.format = read_format(self.kind, &caps);
+            self.format = read_format(self.gives, &caps);
             if self.format.is_none() {
                 tracing::warn!(%caps, "a pipeline's output can't be used");
             }
@@ -247,31 +296,37 @@ impl UnitReader {
         let pts = stamped.or(assumed)?;
         self.last_pts = Some(pts);
         let pts = MediaTime::from_nanos(pts.nseconds());
-        let data = Bytes::copy_from_slice(buffer.map_readable().ok()?.as_slice());
+        let data = || Some(Bytes::copy_from_slice(buffer.map_readable().ok()?.as_slice()));
         match self.format.clone()? {
+            Format::Pictures(size) => Some(Output::Picture(Picture { pts, size, sample: sample.clone() })),
             Format::Video(config) => {
+                let data = data()?;
                 let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
                 Some(Output::Video(VideoUnit { pts, key, data, config }))
             }
-            Format::Audio(config) => Some(Output::Audio(AudioUnit { pts, data, config })),
+            Format::Audio(config) => Some(Output::Audio(AudioUnit { pts, data: data()?, config })),
         }
     }
 }
 
-fn read_format(kind: MediaKind, caps: &gst::Caps) -> Option<Format> {
+fn read_format(gives: Gives, caps: &gst::Caps) -> Option<Format> {
     let structure = caps.structure(0)?;
+    let side = |name| structure.get::<i32>(name).ok().and_then(|side| u32::try_from(side).ok());
+    if gives == Gives::Pictures {
+        return Some(Format::Pictures((side("width")?, side("height")?)));
+    }
     let codec_data = structure.get::<gst::Buffer>("codec_data").ok()?;
     let codec_data = codec_data.map_readable().ok()?;
-    match kind {
-        MediaKind::Video => {
-            let side = |name| structure.get::<i32>(name).ok().and_then(|side| u32::try_from(side).ok());
+    match gives {
+        Gives::Pictures => None,
+        Gives::Video => {
             let config = VideoConfig::new(&codec_data, side("width")?, side("height")?);
             config
                 .inspect_err(|reason| tracing::warn!(%reason, "video"))
                 .ok()
                 .map(|c| Format::Video(Arc::new(c)))
         }
-        MediaKind::Audio => {
+        Gives::Audio => {
             let config = AudioConfig::new(&codec_data);
             config
                 .inspect_err(|reason| tracing::warn!(%reason, "audio"))

@@ -39,6 +39,7 @@ impl Room {
             // Each further rendition would have to be transcoded.
             taps.truncate(1);
         }
+        let single_layer = taps.len() == 1;
         for (index, (tap, source)) in taps.into_iter().enumerate() {
             let Some(video) = VideoId::new(index) else { break };
             let router = self.inner.router.clone();
@@ -46,6 +47,7 @@ impl Room {
                 producer_id: producer,
                 kind: tap.kind,
                 video,
+                single_layer,
                 codec: tap.codec,
                 paused: tap.producer_paused,
                 source,

@@ -73,6 +73,17 @@ impl VideoConfig {
         (self.width, self.height)
     }
 
+    /// The record that [`Self::new`] reads.
+    #[must_use]
+    pub fn record(&self) -> Vec<u8> {
+        let mut record = Vec::new();
+        // Nothing that was read from a record is too long for one.
+        if self.avcc.encode_body(&mut record).is_err() {
+            record.clear();
+        }
+        record
+    }
+
     /// The codec as RFC 6381 writes it, for example `avc1.42e01f`.
     #[must_use]
     pub fn codec(&self) -> String {

@@ -1,6 +1,7 @@
 //! HLS from real RTP to what players get: GStreamer publishes into taps, ffprobe judges what comes out.
 
 mod faults;
+mod ladder;
 mod low_latency;
 mod simulcast;
 mod source;

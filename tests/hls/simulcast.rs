@@ -56,6 +56,7 @@ impl Simulcast {
                 producer_id,
                 kind: MediaKind::Video,
                 video: VideoId::new(index).context("too many")?,
+                single_layer: false,
                 codec: Codec::H264.parameters(),
                 paused: false,
                 source,

@@ -142,6 +142,7 @@ impl Source {
             producer_id,
             kind: if codec == Codec::Opus { MediaKind::Audio } else { MediaKind::Video },
             video: VideoId::BEST,
+            single_layer: true,
             codec: codec.parameters(),
             paused: false,
             source,
