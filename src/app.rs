@@ -22,6 +22,7 @@ use crate::http::{self, Routes, Running, Server, Site, StatsReader, StatsSource}
 use crate::live::Rooms;
 use crate::live::access::Access;
 use crate::live::broadcasters::Broadcasters;
+use crate::media::encryption::Method;
 use crate::media::ortc;
 use crate::signaling::{self, Signaling};
 use crate::worker::WorkerPool;
@@ -84,6 +85,9 @@ impl App {
         let (stopping, stopped) = watch::channel(false);
         let stats = stats_source(&workers, &rooms, &signaling, egress.clone(), server.stats());
         let access = Access::new(&config.access).map(Arc::new);
+        if config.hls.encryption != Method::None && access.is_none() {
+            tracing::warn!("HLS is encrypted, and whoever asks gets the keys: access.secrets are not set");
+        }
         let routes = Routes {
             rooms: rooms.clone(),
             egress: egress.clone(),

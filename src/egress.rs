@@ -30,6 +30,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::ids::{PeerId, ProducerId};
+use crate::media::encryption::Method;
 use crate::media::playlist::Directives;
 use crate::media::segmenter::{VideoId, part_length};
 use crate::sfu::api::TapOutput;
@@ -80,6 +81,10 @@ pub struct Config {
     pub ladder: Vec<Step>,
     /// The GStreamer element that encodes H.264, or `auto`: the best one that works, hardware first.
     pub encoder: String,
+    /// How segments are encrypted.
+    pub encryption: Method,
+    /// After how many segments there is a new key; 0 for one key for all of a stream.
+    pub key_rotation_segments: u64,
     /// Whether the files are written to `<data-dir>/live` as well.
     pub write_to_disk: bool,
     /// A folder whose pipeline templates replace the built-in ones of the same names; empty for none.
@@ -99,6 +104,8 @@ impl Default for Config {
             transcode_kbps: 2500,
             ladder: Vec::new(),
             encoder: encoders::AUTO.to_owned(),
+            encryption: Method::None,
+            key_rotation_segments: 60,
             write_to_disk: false,
             pipelines_dir: PathBuf::new(),
         }
@@ -148,7 +155,7 @@ pub struct Stats {
     pub hls_peers: usize,
     /// Playlists, segments and init segments in memory.
     pub files: usize,
-    /// The bytes of all of them.
+    /// The bytes of all of them. Parts share their segments' bytes; where they don't (AES-128), they are not counted.
     pub bytes: usize,
     /// Threads that start or stop a pipeline: if it stays above zero, pipelines hang.
     pub state_changes: usize,

@@ -3,6 +3,7 @@
 //! Nothing in here knows a socket, a clock, a file or a task: bytes and values in, bytes and values out.
 
 pub mod codec;
+pub mod encryption;
 pub mod fmp4;
 pub mod opus;
 pub mod ortc;

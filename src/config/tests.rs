@@ -95,6 +95,7 @@ fn another(path: &str, default: &Value) -> (String, Value) {
         Value::String(text) => {
             let other = match path {
                 "log" => "debug".to_owned(),
+                "hls.encryption" => "aes-128".to_owned(),
                 "rtc.plain_ports" => "5000-5009".to_owned(),
                 _ if text.parse::<SocketAddr>().is_ok() => "127.0.0.1:4321".to_owned(),
                 _ => "other".to_owned(),

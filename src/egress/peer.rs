@@ -19,6 +19,7 @@ use super::pipeline::Output;
 use super::store::PeerFiles;
 use super::{Config, EgressEvent, Track};
 use crate::ids::{PeerId, ProducerId};
+use crate::media::encryption::{ContentKey, Encryption};
 use crate::media::playlist::part_hold_back;
 use crate::media::presentation::{Presentation, Window};
 use crate::media::segmenter::{self, Rendition, Segmenter, TARGET_DURATION_SECS, TrackState, VideoId};
@@ -92,6 +93,7 @@ impl Peer {
         let window = Window { listed: setup.config.window_segments, grace: setup.config.grace_segments };
         let part = Duration::from_millis(setup.config.part_ms);
         let presentation = Presentation::new(setup.peer.to_string(), window, part, wall);
+        let presentation = presentation.encrypted(encryption(&setup.config));
         let segmenter = Segmenter::new(setup.files.next_sequence(), part);
         Self {
             setup,
@@ -357,10 +359,7 @@ impl Peer {
                 self.presentation.open(&opening)
             }
             segmenter::Output::Part(part) => self.presentation.push(&part),
-            segmenter::Output::Closed { sequence, rendition } => {
-                self.presentation.close(sequence, rendition);
-                Ok(())
-            }
+            segmenter::Output::Closed { sequence, rendition } => self.presentation.close(sequence, rendition),
         };
         if let Err(reason) = written {
             tracing::error!(peer = %self.setup.peer, %reason, "HLS not written");
@@ -378,6 +377,12 @@ impl Peer {
             }
         }
     }
+}
+
+/// How segments are encrypted, with keys of this machine's random numbers.
+fn encryption(config: &Config) -> Encryption {
+    let keys = Box::new(|| ContentKey { id: rand::random(), secret: rand::random(), iv: rand::random() });
+    Encryption { method: config.encryption, segments_per_key: config.key_rotation_segments, keys }
 }
 
 /// Waits until the peer is over: at once, or when it was away for too long. Cancel safe.

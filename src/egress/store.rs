@@ -49,8 +49,13 @@ struct Served {
 #[derive(Debug)]
 struct Stored {
     file: HlsFile,
-    /// It is a part of a segment.
-    part: bool,
+    kind: FileKind,
+}
+
+impl Stored {
+    fn is_part(&self) -> bool {
+        matches!(self.kind, FileKind::Part(_))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -94,10 +99,9 @@ impl PeerFiles {
     pub(super) fn apply(&self, update: Update) {
         let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
         for file in update.files {
-            let part = matches!(file.kind, FileKind::Part(_));
             let (content_type, cache_control) = headers(file.kind);
             let served = HlsFile::new(content_type, cache_control, file.body);
-            contents.files.insert(file.name, Stored { file: served, part });
+            contents.files.insert(file.name, Stored { file: served, kind: file.kind });
         }
         for name in update.gone {
             contents.files.remove(&name);
@@ -156,10 +160,11 @@ impl PeerFiles {
         }
     }
 
-    /// What a copy elsewhere consists of: plain playlists, and no parts.
+    /// What a copy elsewhere consists of: plain playlists, no parts and no keys.
     pub(super) fn snapshot(&self) -> HashMap<String, HlsFile> {
         let contents = self.contents();
-        let files = contents.files.iter().filter(|(_, stored)| !stored.part);
+        let files = contents.files.iter();
+        let files = files.filter(|(_, stored)| !stored.is_part() && stored.kind != FileKind::Key);
         let files = files.map(|(name, stored)| (name.clone(), stored.file.clone()));
         let plain = |(name, playlist): (&String, &watch::Sender<Arc<Served>>)| {
             (name.clone(), playlist.borrow().plain.clone())
@@ -176,7 +181,7 @@ impl PeerFiles {
     pub(super) fn size(&self) -> (usize, usize) {
         let contents = self.contents();
         let files =
-            contents.files.values().filter(|stored| !stored.part).map(|stored| stored.file.body.len());
+            contents.files.values().filter(|stored| !stored.is_part()).map(|stored| stored.file.body.len());
         let playlists = contents.playlists.values().map(|playlist| playlist.borrow().full.body.len());
         files.chain(playlists).fold((0, 0), |(count, bytes), size| (count + 1, bytes + size))
     }
@@ -293,6 +298,7 @@ const fn headers(kind: FileKind) -> (&'static str, &'static str) {
     match kind {
         FileKind::Master => (PLAYLIST_TYPE, "public, max-age=1"),
         FileKind::Manifest => (MANIFEST_TYPE, "public, max-age=1"),
+        FileKind::Key => ("application/octet-stream", "no-store"),
         FileKind::Media(Rendition::Video(_)) | FileKind::Part(Rendition::Video(_)) => {
             ("video/mp4", "public, max-age=3600, immutable")
         }

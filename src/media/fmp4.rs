@@ -3,12 +3,16 @@
 //!
 //! One track per file and one fragment per part of a segment. Nothing here decides where a segment begins or ends.
 
+mod protection;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use mp4_atom::{
     Atom, Audio, Avc1, Avcc, Codec, Dinf, Dref, Encode, FixedPoint, FourCC, Ftyp, Hdlr, Mdhd, Mdia, Mfhd,
     Minf, Moof, Moov, Mp4a, Mvex, Mvhd, Smhd, Stbl, Stco, Stsd, Styp, Tfdt, Tfhd, Tkhd, Traf, Trak, Trex,
     Trun, TrunEntry, TrunSamples, Url, Visual, Vmhd, esds,
 };
+
+pub use protection::{Coding, ProtectionError, protected_chunk, protected_init};
 
 /// Ticks per second of every video track: the RTP clock of all video codecs.
 pub const VIDEO_TIMESCALE: u32 = 90_000;
@@ -288,9 +292,13 @@ fn init(tkhd: Tkhd, media: Media) -> Result<Bytes, mp4_atom::Error> {
 /// # Errors
 /// Fails if the samples are more than a 32-bit box can hold.
 pub fn chunk(first: bool, sequence: u32, base: u64, samples: &[Sample]) -> Result<Bytes, mp4_atom::Error> {
+    with_data(first, fragment(sequence, base, samples), samples)
+}
+
+/// A fragment in front of its samples' data.
+fn with_data(first: bool, mut moof: Moof, samples: &[Sample]) -> Result<Bytes, mp4_atom::Error> {
     let payload: usize = samples.iter().map(|sample| sample.data.len()).sum();
     let mdat_len = u32::try_from(payload + 8).map_err(|_| mp4_atom::Error::InvalidSize)?;
-    let mut moof = fragment(sequence, base, samples);
     let mut head = Vec::new();
     moof.encode(&mut head)?;
     // The data starts behind the fragment, whose length does not depend on the offset's value.

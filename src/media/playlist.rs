@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 pub use directives::{Directives, Position, Wait};
 
+use crate::media::encryption::Method;
 use crate::media::segmenter::TARGET_DURATION_SECS;
 
 /// The protocol version: EXT-X-MAP in playlists of ordinary segments needs at least 6 (RFC 8216 section 7).
@@ -35,6 +36,17 @@ pub struct ListedPart {
     pub independent: bool,
 }
 
+/// The key of a segment as a media playlist lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedKey {
+    /// How the segment is encrypted.
+    pub method: Method,
+    /// Where the key is.
+    pub uri: String,
+    /// The initialization vector.
+    pub iv: [u8; 16],
+}
+
 /// One segment as a media playlist lists it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListedSegment {
@@ -48,6 +60,8 @@ pub struct ListedSegment {
     pub program_date_time: SystemTime,
     /// Whether EXT-X-DISCONTINUITY precedes it.
     pub discontinuity: bool,
+    /// What it is encrypted with, if it is.
+    pub key: Option<ListedKey>,
     /// Whether it can be decoded without another one.
     pub independent: bool,
     /// Its parts, if they are listed.
@@ -106,14 +120,24 @@ impl fmt::Display for MediaPlaylist<'_> {
         if self.skipped > 0 {
             writeln!(f, "#EXT-X-SKIP:SKIPPED-SEGMENTS={}", self.skipped)?;
         }
-        let mut init = None;
+        let (mut init, mut key) = (None, None);
         for segment in self.segments.iter().skip(self.skipped) {
             if segment.discontinuity {
                 writeln!(f, "#EXT-X-DISCONTINUITY")?;
             }
             if init != Some(&segment.init_uri) {
+                // An init segment is encrypted if a key for whole files precedes it (RFC 8216 section 4.3.2.4). Ours never
+                // are, and what a delta update leaves out precedes it as well.
+                let for_files = segment.key.as_ref().is_some_and(|key| key.method == Method::Aes128);
+                if for_files && (key.is_some() || self.skipped > 0) {
+                    writeln!(f, "#EXT-X-KEY:METHOD=NONE")?;
+                }
                 writeln!(f, "#EXT-X-MAP:URI=\"{}\"", segment.init_uri)?;
-                init = Some(&segment.init_uri);
+                (init, key) = (Some(&segment.init_uri), None);
+            }
+            if key != segment.key.as_ref() {
+                segment.key.as_ref().map_or(Ok(()), |key| key.write(f))?;
+                key = segment.key.as_ref();
             }
             let recorded = humantime::format_rfc3339_millis(segment.program_date_time);
             writeln!(f, "#EXT-X-PROGRAM-DATE-TIME:{recorded}")?;
@@ -131,6 +155,18 @@ impl fmt::Display for MediaPlaylist<'_> {
             writeln!(f, "#EXT-X-ENDLIST")?;
         }
         Ok(())
+    }
+}
+
+impl ListedKey {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (method, format) = match self.method {
+            Method::None => return Ok(()),
+            Method::Aes128 => ("AES-128", ""),
+            Method::Cbcs => ("SAMPLE-AES", ",KEYFORMAT=\"identity\""),
+        };
+        let iv = u128::from_be_bytes(self.iv);
+        writeln!(f, "#EXT-X-KEY:METHOD={method},URI=\"{}\",IV=0x{iv:032x}{format}", self.uri)
     }
 }
 

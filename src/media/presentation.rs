@@ -8,15 +8,18 @@ mod dash;
 mod kept;
 mod master;
 mod names;
+mod protection;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use crate::media::fmp4;
+use crate::media::encryption::{CipherError, Encryption};
+use crate::media::fmp4::{self, ProtectionError};
 use crate::media::playlist::{
     ListedPart, ListedSegment, LowLatency, MediaPlaylist, Position, RenditionReport, SKIP_UNTIL,
 };
@@ -25,6 +28,7 @@ use crate::media::timeline::MediaTime;
 use kept::{Format, Kept, Track};
 use names::Names;
 pub use names::owners;
+use protection::{Protection, SegmentKey};
 
 /// The most segments that a playlist lists, however short they are.
 pub const MAX_LISTED: usize = 60;
@@ -67,6 +71,28 @@ pub enum FileKind {
     Media(Rendition),
     /// A part of a segment; never changes, and is of no use where there is no blocking reload.
     Part(Rendition),
+    /// The key of some segments: for those only who may watch, and never copied elsewhere.
+    Key,
+}
+
+/// Why something is not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// A box can't be written.
+    #[error(transparent)]
+    Box(#[from] mp4_atom::Error),
+    /// What was to be encrypted can't be.
+    #[error(transparent)]
+    Cipher(#[from] CipherError),
+}
+
+impl From<ProtectionError> for WriteError {
+    fn from(reason: ProtectionError) -> Self {
+        match reason {
+            ProtectionError::Box(reason) => Self::Box(reason),
+            ProtectionError::Cipher(reason) => Self::Cipher(reason),
+        }
+    }
 }
 
 /// A file that appeared or changed.
@@ -115,6 +141,8 @@ pub struct Update {
 struct Line {
     format: Format,
     init_uri: String,
+    /// The key that the init segment tells of, if there is one.
+    key: Option<Arc<SegmentKey>>,
     /// The number of the next part.
     next_part: u64,
     position: Position,
@@ -125,6 +153,7 @@ struct Line {
 pub struct Presentation {
     names: Names,
     window: Window,
+    protection: Protection,
     part_target: Duration,
     /// What the timeline's beginning is by the wall clock that the next segment's times are told by.
     epoch: SystemTime,
@@ -154,6 +183,7 @@ impl Presentation {
         Self {
             names: Names::new(peer),
             window,
+            protection: Protection::default(),
             part_target: part_length(part),
             epoch,
             own_epoch: epoch,
@@ -171,6 +201,12 @@ impl Presentation {
             master_changed: false,
             manifest_changed: false,
         }
+    }
+
+    /// The same, encrypted; there is no DASH manifest then.
+    #[must_use]
+    pub fn encrypted(self, encryption: Encryption) -> Self {
+        Self { protection: Protection::new(encryption), ..self }
     }
 
     /// How long parts are.
@@ -209,28 +245,35 @@ impl Presentation {
     ///
     /// # Errors
     /// Fails if a box can't be written, which a config that was accepted doesn't cause.
-    pub fn open(&mut self, opening: &Opening) -> Result<(), mp4_atom::Error> {
+    pub fn open(&mut self, opening: &Opening) -> Result<(), WriteError> {
+        let (key, key_file) = self.protection.key_of(opening.sequence, &self.names);
+        let told = key.as_ref().filter(|key| !key.is_for_files());
+        // A new key comes with new init segments, and those with a discontinuity.
+        let discontinuity =
+            opening.discontinuity || told.is_some() && key_file.is_some() && !self.kept.is_empty();
+        self.update.files.extend(key_file);
         let video =
             opening.video.iter().map(|(id, config)| (Rendition::Video(*id), Format::Video(config.clone())));
         let audio = opening.audio.iter().map(|config| (Rendition::Audio, Format::Audio(config.clone())));
         let mut tracks = BTreeMap::new();
         for (rendition, format) in video.chain(audio) {
             let is_new = !self.lines.contains_key(&rendition);
-            let init_uri = self.init(rendition, &format, opening.sequence)?;
+            let init_uri = self.init(rendition, &format, told, opening.sequence)?;
             if let (Format::Audio(config), true) = (&format, is_new) {
-                self.backfill(config, &init_uri, opening.start)?;
+                self.backfill(config, &init_uri, told, opening.start)?;
             }
             tracks.insert(rendition, Track::new(init_uri, format));
         }
-        self.discontinuities += u64::from(opening.discontinuity);
+        self.discontinuities += u64::from(discontinuity);
         self.correct_clock();
-        if opening.discontinuity || self.kept.is_empty() {
+        if discontinuity || self.kept.is_empty() {
             self.period = opening.start;
         }
         self.kept.push_back(Kept {
             epoch: self.epoch,
             sequence: opening.sequence,
-            discontinuity: opening.discontinuity,
+            discontinuity,
+            key,
             discontinuities: self.discontinuities,
             period: self.period,
             tracks,
@@ -240,15 +283,19 @@ impl Presentation {
         Ok(())
     }
 
-    /// The name of the init segment for `format`, which is written if it is a new one.
+    /// The name of the init segment for `format` and `key`, which is written if it is a new one.
     fn init(
         &mut self,
         rendition: Rendition,
         format: &Format,
+        key: Option<&Arc<SegmentKey>>,
         sequence: u64,
     ) -> Result<String, mp4_atom::Error> {
         let line = self.lines.get(&rendition);
-        if let Some(line) = line.filter(|line| line.format == *format) {
+        let same = |line: &&Line| {
+            line.format == *format && line.key.as_ref().map(Arc::as_ptr) == key.map(Arc::as_ptr)
+        };
+        if let Some(line) = line.filter(same) {
             return Ok(line.init_uri.clone());
         }
         let name = self.names.init(rendition, sequence);
@@ -256,10 +303,15 @@ impl Presentation {
             Format::Video(config) => fmp4::video_init(config)?,
             Format::Audio(config) => fmp4::audio_init(config)?,
         };
+        let body = match key {
+            Some(key) => fmp4::protected_init(&body, protection::coding(rendition), &key.content)?,
+            None => body,
+        };
         self.update.files.push(File { name: name.clone(), kind: FileKind::Media(rendition), body });
         let next_part = line.map_or(sequence.saturating_mul(PART_NUMBERS), |line| line.next_part);
         let position = line.map_or(Position::default(), |line| line.position);
-        let line = Line { format: format.clone(), init_uri: name.clone(), next_part, position };
+        let line =
+            Line { format: format.clone(), init_uri: name.clone(), key: key.cloned(), next_part, position };
         self.lines.insert(rendition, line);
         Ok(name)
     }
@@ -267,8 +319,8 @@ impl Presentation {
     /// Adds a part to a segment that was begun.
     ///
     /// # Errors
-    /// Fails if a box can't be written, which needs a part of 4 GB; the part is then missing.
-    pub fn push(&mut self, part: &Part) -> Result<(), mp4_atom::Error> {
+    /// Fails if a box can't be written, which needs a part of 4 GB, or if it can't be encrypted; the part is then missing.
+    pub fn push(&mut self, part: &Part) -> Result<(), WriteError> {
         let Some(kept) = self.kept.iter_mut().rev().find(|kept| kept.sequence == part.sequence) else {
             return Ok(());
         };
@@ -276,7 +328,9 @@ impl Presentation {
         let Some(line) = self.lines.get_mut(&part.rendition) else { return Ok(()) };
         self.fragments = self.fragments.wrapping_add(1);
         let first = track.count == 0;
-        let body = fmp4::chunk(first, self.fragments, part.base, &part.samples)?;
+        let key = kept.key.as_deref();
+        let body = protection::chunk(key, part.rendition, (first, self.fragments, part.base), &part.samples)?;
+        let published = protection::file(key, part.sequence, &body)?;
         if first {
             let since = MediaTime::from_ticks(part.base, part.rate).since(MediaTime::default());
             track.recorded = kept.epoch.checked_add(since);
@@ -297,23 +351,39 @@ impl Presentation {
         line.next_part = line.next_part.saturating_add(1);
         line.position.open = Some((part.sequence, track.count));
         let listed = ListedPart { uri: uri.clone(), duration, independent: part.independent };
-        track.parts.push((listed, body.clone()));
-        self.update.files.push(File { name: uri, kind: FileKind::Part(part.rendition), body });
+        track.parts.push((listed, body));
+        let kind = FileKind::Part(part.rendition);
+        self.update.files.push(File { name: uri, kind, body: published });
         self.changed.insert(part.rendition);
         Ok(())
     }
 
     /// Ends a rendition's segment.
-    pub fn close(&mut self, sequence: u64, rendition: Rendition) {
-        let Some(kept) = self.kept.iter_mut().rev().find(|kept| kept.sequence == sequence) else { return };
-        let Some(track) = kept.tracks.get_mut(&rendition).filter(|track| track.count > 0) else { return };
+    ///
+    /// A segment is its parts one behind the other, and they are then served from its bytes; not so with AES-128, which
+    /// encrypts and pads each file on its own (RFC 8216 section 4.3.2.4).
+    ///
+    /// # Errors
+    /// Fails if it can't be encrypted; the segment is then missing.
+    pub fn close(&mut self, sequence: u64, rendition: Rendition) -> Result<(), WriteError> {
+        let Some(kept) = self.kept.iter_mut().rev().find(|kept| kept.sequence == sequence) else {
+            return Ok(());
+        };
+        let Some(track) = kept.tracks.get_mut(&rendition).filter(|track| track.count > 0) else {
+            return Ok(());
+        };
         let name = self.names.segment(rendition, sequence);
-        let body = track.join();
-        track.uri = Some(name.clone());
-        for (listed, body) in &track.parts {
-            let (name, body) = (listed.uri.clone(), body.clone());
-            self.update.files.push(File { name, kind: FileKind::Part(rendition), body });
+        let key = kept.key.as_deref();
+        let body = protection::file(key, sequence, &track.join())?;
+        if key.is_some_and(SegmentKey::is_for_files) {
+            track.forget_clear_parts();
+        } else {
+            for (listed, body) in &track.parts {
+                let (name, body) = (listed.uri.clone(), body.clone());
+                self.update.files.push(File { name, kind: FileKind::Part(rendition), body });
+            }
         }
+        track.uri = Some(name.clone());
         self.update.files.push(File { name, kind: FileKind::Media(rendition), body });
         if let Some(line) = self.lines.get_mut(&rendition) {
             line.position = Position { complete: Some((sequence, track.count)), open: None };
@@ -322,6 +392,7 @@ impl Presentation {
         self.master_changed = true;
         self.manifest_changed |= kept.is_complete();
         self.drop_parts(rendition);
+        Ok(())
     }
 
     /// Ends the playlists: no segment will follow.
@@ -344,6 +415,7 @@ impl Presentation {
             self.update.files.push(File { name: self.names.master(), kind: FileKind::Master, body });
         }
         if std::mem::take(&mut self.manifest_changed)
+            && !self.protection.is_on()
             && let Some(text) = self.manifest()
         {
             let (name, body) = (self.names.manifest(), text.into());
@@ -387,8 +459,12 @@ impl Presentation {
             self.listed -= 1;
         }
         while self.kept.len() > self.listed.saturating_add(self.window.grace) {
-            let Some(old) = self.kept.pop_front() else { break };
-            for track in old.tracks.into_values() {
+            let Some(Kept { tracks, key, .. }) = self.kept.pop_front() else { break };
+            let needs = |kept: &Kept| kept.key.as_ref().map(Arc::as_ptr) == key.as_ref().map(Arc::as_ptr);
+            if !self.kept.iter().any(needs) {
+                self.update.gone.extend(key.map(|key| key.uri.clone()));
+            }
+            for track in tracks.into_values() {
                 let mut tracks = self.kept.iter().flat_map(|kept| kept.tracks.values());
                 if !tracks.any(|other| other.init_uri == track.init_uri) {
                     self.update.gone.push(track.init_uri);
@@ -418,7 +494,8 @@ impl Presentation {
         for kept in self.window_segments().rev() {
             let Some(track) = kept.tracks.get(&rendition).filter(|track| track.count > 0) else { continue };
             complete += usize::from(track.uri.is_some());
-            segments.push(track.listed(kept.discontinuity, complete <= SEGMENTS_WITH_PARTS));
+            let key = kept.key.as_ref().map(|key| key.listed(kept.sequence));
+            segments.push(track.listed(kept.discontinuity, key, complete <= SEGMENTS_WITH_PARTS));
             behind += track.duration;
             kept_by_delta += usize::from(behind <= SKIP_UNTIL);
         }

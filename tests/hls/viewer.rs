@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -19,9 +19,25 @@ pub(crate) struct Listed {
     pub(crate) init: String,
     pub(crate) seconds: f64,
     pub(crate) discontinuity: bool,
+    pub(crate) key: Option<Key>,
     pub(crate) date: String,
     /// Discontinuities up to and with this segment's.
     pub(crate) discontinuity_sequence: u64,
+}
+
+/// A key as a playlist tells of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Key {
+    pub(crate) method: String,
+    pub(crate) uri: String,
+    pub(crate) iv: String,
+}
+
+impl Key {
+    fn parse(value: &str) -> Option<Self> {
+        let [method, uri, iv] = ["METHOD", "URI", "IV"].map(|name| attribute(value, name).to_owned());
+        (method != "NONE").then_some(Self { method, uri, iv })
+    }
 }
 
 /// A media playlist as it was read.
@@ -44,7 +60,7 @@ impl Playlist {
     fn parse(text: &str) -> Result<Self> {
         let mut playlist = Self::default();
         let (mut number, mut discontinuities, mut discontinuity) = (0, 0, false);
-        let (mut init, mut date, mut seconds) = (String::new(), String::new(), None);
+        let (mut init, mut date, mut seconds, mut key) = (String::new(), String::new(), None, None);
         ensure!(text.starts_with("#EXTM3U\n"), "no playlist: {text}");
         for line in text.lines() {
             ensure!(line == line.trim() && !line.is_empty(), "untidy line {line:?}");
@@ -61,8 +77,11 @@ impl Playlist {
                         playlist.segments.is_empty() || discontinuity,
                         "a new map without a discontinuity: {text}"
                     );
+                    let for_files = key.as_ref().is_some_and(|key: &Key| key.method == "AES-128");
+                    ensure!(!for_files, "an init segment that is not encrypted behind a key: {text}");
                     init = value.trim_start_matches("URI=\"").trim_end_matches('"').to_owned();
                 }
+                "#EXT-X-KEY" => key = Key::parse(value),
                 "#EXT-X-PROGRAM-DATE-TIME" => date = value.to_owned(),
                 "#EXTINF" => seconds = Some(value.trim_end_matches(',').parse::<f64>()?),
                 "#EXT-X-PART-INF" => playlist.part_target = attribute(value, "PART-TARGET").parse()?,
@@ -76,6 +95,7 @@ impl Playlist {
                         init: init.clone(),
                         seconds: seconds.take().context("a segment without EXTINF")?,
                         discontinuity: std::mem::take(&mut discontinuity),
+                        key: key.clone(),
                         date: std::mem::take(&mut date),
                         discontinuity_sequence: discontinuities,
                     };
@@ -134,7 +154,9 @@ pub(crate) struct Viewer {
     /// The one below that.
     pub(crate) third: Rendition,
     pub(crate) audio: Rendition,
+    /// Init segments and segments; those that are encrypted as files are not encrypted here.
     pub(crate) files: BTreeMap<String, Bytes>,
+    pub(crate) keys: BTreeMap<String, String>,
 }
 
 impl Viewer {
@@ -148,6 +170,7 @@ impl Viewer {
             third: Rendition::default(),
             audio: Rendition::default(),
             files: BTreeMap::new(),
+            keys: BTreeMap::new(),
         }
     }
 
@@ -180,12 +203,56 @@ impl Viewer {
                 for uri in [&listed.uri, &listed.init] {
                     let file =
                         self.egress.file(uri).with_context(|| format!("{uri} is listed but missing"))?;
-                    self.files.insert(uri.clone(), file.body);
+                    if listed.key.is_none() {
+                        self.files.insert(uri.clone(), file.body);
+                    } else if !self.files.contains_key(uri) {
+                        let body = Self::decrypted(
+                            &mut self.keys,
+                            &self.egress,
+                            &file.body,
+                            listed.key.as_ref().filter(|_| *uri == listed.uri),
+                        )?;
+                        self.files.insert(uri.clone(), body);
+                    }
                 }
             }
             rendition.read(playlist)?;
         }
         self.in_step()
+    }
+
+    /// A file with its encryption taken off, if that is one of the whole file.
+    fn decrypted(
+        keys: &mut BTreeMap<String, String>,
+        egress: &Egress,
+        file: &Bytes,
+        key: Option<&Key>,
+    ) -> Result<Bytes> {
+        let Some(key) = key else { return Ok(file.clone()) };
+        let secret = egress.file(&key.uri).with_context(|| format!("{} is told but missing", key.uri))?;
+        ensure!((secret.body.len(), secret.cache_control) == (16, "no-store"));
+        let secret: String = secret.body.iter().map(|byte| format!("{byte:02x}")).collect();
+        keys.insert(key.uri.clone(), secret.clone());
+        if key.method != "AES-128" {
+            return Ok(file.clone());
+        }
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("encrypted");
+        std::fs::write(&path, file)?;
+        let mut command = Command::new("openssl");
+        command.args([
+            "enc",
+            "-d",
+            "-aes-128-cbc",
+            "-K",
+            &secret,
+            "-iv",
+            key.iv.trim_start_matches("0x"),
+            "-in",
+        ]);
+        let output = command.arg(&path).output().context("openssl can't be run")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(output.stdout.into())
     }
 
     /// What is in both playlists agrees.
@@ -253,7 +320,12 @@ impl Viewer {
     pub(crate) fn probe(&self, rendition: &Rendition) -> Result<Vec<Probed>> {
         let mut inits: Vec<&str> = rendition.all.values().map(|listed| listed.init.as_str()).collect();
         inits.dedup();
-        inits.into_iter().map(|init| probe(&self.joined(rendition, init))).collect()
+        let key_of = |init: &str| {
+            let listed = rendition.all.values().find(|listed| listed.init == init);
+            let key = listed.and_then(|listed| listed.key.as_ref()).filter(|key| key.method == "SAMPLE-AES");
+            key.and_then(|key| self.keys.get(&key.uri))
+        };
+        inits.into_iter().map(|init| probe(&self.joined(rendition, init), key_of(init))).collect()
     }
 }
 
@@ -269,11 +341,20 @@ pub(crate) struct Probed {
 }
 
 /// Decodes all of a file and checks that its time goes on without a hole.
-fn probe(file: &[u8]) -> Result<Probed> {
+fn probe(file: &[u8], key: Option<&String>) -> Result<Probed> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("joined.mp4");
     std::fs::write(&path, file)?;
-    let found = ffprobe(&path, &["-show_streams", "-show_packets", "-count_frames"])?;
+    let options = ["-show_streams", "-show_packets", "-count_frames"];
+    // What ffprobe can seek in, it reads ahead in, and takes one fragment's encryption for another's (5.1).
+    let found = match key {
+        Some(key) => {
+            let input = std::fs::File::open(&path)?;
+            let decrypting = [&options[..], &["-decryption_key", key]].concat();
+            run_ffprobe(Path::new("-"), &decrypting, input.into())?
+        }
+        None => ffprobe(&path, &options)?,
+    };
     let stream = &found["streams"][0];
     let packets = found["packets"].as_array().context("no packets")?;
     let times = packets.iter().map(|packet| packet["dts"].as_i64().context("a packet without time"));
@@ -320,8 +401,12 @@ fn continuous(file: &[u8]) -> Result<(u64, u64)> {
 
 /// Runs ffprobe, which must find nothing to complain about.
 pub(crate) fn ffprobe(path: &Path, options: &[&str]) -> Result<Value> {
+    run_ffprobe(path, options, Stdio::null())
+}
+
+fn run_ffprobe(path: &Path, options: &[&str], input: Stdio) -> Result<Value> {
     let mut command = Command::new("ffprobe");
-    command.args(["-v", "warning", "-of", "json"]).args(options).arg(path);
+    command.args(["-v", "warning", "-of", "json"]).args(options).arg(path).stdin(input);
     let output = command.output().context("ffprobe can't be run")?;
     let complaints = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success() && complaints.is_empty(), "ffprobe: {complaints}");

@@ -11,6 +11,7 @@ fn segment(number: u64, discontinuity: bool, init: u32) -> ListedSegment {
         duration: Duration::from_millis(2000),
         program_date_time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123 + number * 2000),
         discontinuity,
+        key: None,
         independent: true,
         parts: Vec::new(),
     }

@@ -3,18 +3,21 @@
 
 use std::sync::Arc;
 
-use crate::media::fmp4::{self, AAC_FRAME_SAMPLES, AudioConfig, Sample};
+use crate::media::fmp4::{AAC_FRAME_SAMPLES, AudioConfig, Sample};
 use crate::media::playlist::Position;
 use crate::media::segmenter::Rendition;
 use crate::media::timeline::MediaTime;
 
 use super::kept::{Format, Track};
-use super::{File, FileKind, Presentation};
+use super::protection::SegmentKey;
+use super::{File, FileKind, Presentation, WriteError, protection};
 
 const FRAME: u64 = AAC_FRAME_SAMPLES as u64;
 
 impl Presentation {
     /// Gives all listed segments an audio track that is silent, up to `end`, where the sound begins.
+    ///
+    /// Segments before the key that the init segment tells of, if it does (`told`), stay without audio.
     ///
     /// # Errors
     /// Fails if a box can't be written; the segments from there on are then without audio.
@@ -22,8 +25,9 @@ impl Presentation {
         &mut self,
         config: &Arc<AudioConfig>,
         init_uri: &str,
+        told: Option<&Arc<SegmentKey>>,
         end: MediaTime,
-    ) -> Result<(), mp4_atom::Error> {
+    ) -> Result<(), WriteError> {
         let rate = config.sample_rate();
         // Frames count from the timeline's beginning, so that no two segments overlap or leave a hole.
         let frames_until = |moment: MediaTime| moment.ticks(rate).div_ceil(FRAME);
@@ -33,7 +37,8 @@ impl Presentation {
         let spans: Vec<(u64, u64)> =
             begins.iter().zip(ends).map(|(begin, end)| (frames_until(*begin), frames_until(end))).collect();
         for (kept, (begin, end)) in self.kept.iter_mut().zip(spans).skip(first) {
-            if end <= begin {
+            let other_key = told.is_some() && kept.key.as_ref().map(Arc::as_ptr) != told.map(Arc::as_ptr);
+            if end <= begin || other_key {
                 continue;
             }
             let frame =
@@ -42,7 +47,9 @@ impl Presentation {
             let samples = vec![frame; count];
             self.fragments = self.fragments.wrapping_add(1);
             let base = begin.saturating_mul(FRAME);
-            let body = fmp4::chunk(true, self.fragments, base, &samples)?;
+            let key = kept.key.as_deref();
+            let body = protection::chunk(key, Rendition::Audio, (true, self.fragments, base), &samples)?;
+            let body = protection::file(key, kept.sequence, &body)?;
             let name = self.names.segment(Rendition::Audio, kept.sequence);
             let ticks = (count as u64).saturating_mul(FRAME);
             let since = |ticks: u64| MediaTime::from_ticks(ticks, rate).since(MediaTime::default());

@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 
+use super::protection::SegmentKey;
 use crate::media::fmp4::{AudioConfig, VideoConfig};
-use crate::media::playlist::{ListedPart, ListedSegment};
+use crate::media::playlist::{ListedKey, ListedPart, ListedSegment};
 use crate::media::segmenter::Rendition;
 use crate::media::timeline::MediaTime;
 
@@ -35,6 +36,8 @@ pub(super) struct Kept {
     pub(super) epoch: SystemTime,
     pub(super) sequence: u64,
     pub(super) discontinuity: bool,
+    /// What it is encrypted with, if it is.
+    pub(super) key: Option<Arc<SegmentKey>>,
     /// Discontinuities up to and with this segment's.
     pub(super) discontinuities: u64,
     /// When the first segment behind the last discontinuity began.
@@ -126,7 +129,17 @@ impl Track {
         whole
     }
 
-    pub(super) fn listed(&self, discontinuity: bool, with_parts: bool) -> ListedSegment {
+    /// Lets go of the bytes that only [`Self::join`] needs.
+    pub(super) fn forget_clear_parts(&mut self) {
+        self.parts.iter_mut().for_each(|(_, body)| *body = Bytes::new());
+    }
+
+    pub(super) fn listed(
+        &self,
+        discontinuity: bool,
+        key: Option<ListedKey>,
+        with_parts: bool,
+    ) -> ListedSegment {
         let parts = self.parts.iter().filter(|_| with_parts).map(|(listed, _)| listed.clone());
         ListedSegment {
             uri: self.uri.clone(),
@@ -134,6 +147,7 @@ impl Track {
             duration: self.duration,
             program_date_time: self.recorded.unwrap_or(SystemTime::UNIX_EPOCH),
             discontinuity,
+            key,
             independent: self.independent,
             parts: parts.collect(),
         }

@@ -38,6 +38,11 @@ impl Names {
         format!("{}_{}_init_{sequence}.mp4", prefix(rendition), self.peer)
     }
 
+    /// A key is named after the first segment that needs it.
+    pub(super) fn key(&self, sequence: u64) -> String {
+        format!("{}-key-{sequence}.key", self.peer)
+    }
+
     pub(super) fn segment(&self, rendition: Rendition, sequence: u64) -> String {
         format!("{}_{}_{sequence:03}.m4s", prefix(rendition), self.peer)
     }
@@ -66,6 +71,7 @@ pub(super) fn prefix(rendition: Rendition) -> String {
 pub fn owners(name: &str) -> impl Iterator<Item = &str> {
     let playlist = name.strip_suffix(".m3u8");
     let manifest = name.strip_suffix(".mpd");
+    let key = name.strip_suffix(".key").and_then(|stem| stem.rsplit_once("-key-")).map(|(peer, _)| peer);
     let rendition =
         playlist.and_then(|stem| stem.strip_suffix("-video").or_else(|| stem.strip_suffix("-audio")));
     let further = playlist.and_then(|stem| stem.rsplit_once("-video-")).filter(|(_, id)| is_further(id));
@@ -77,7 +83,7 @@ pub fn owners(name: &str) -> impl Iterator<Item = &str> {
         |suffix| media.and_then(|(_, rest)| rest.strip_suffix(suffix)).and_then(|stem| stem.rsplit_once('_'));
     let segment = numbered(".m4s").map(|(peer, _)| peer);
     let init = numbered(".mp4").and_then(|(peer, _)| peer.strip_suffix("_init"));
-    [playlist, manifest, rendition, further.map(|(peer, _)| peer), segment, init].into_iter().flatten()
+    [playlist, manifest, key, rendition, further.map(|(peer, _)| peer), segment, init].into_iter().flatten()
 }
 
 /// Whether this is the number of a video rendition below the best one.
@@ -91,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_name_tells_its_peer_whatever_that_is_called() {
-        for peer in ["a", "a-video", "a_001", "video_b_init", "c_p1", "d-video-1"] {
+        for peer in ["a", "a-video", "a_001", "video_b_init", "c_p1", "d-video-1", "e-key-1"] {
             let names = Names::new(peer.to_owned());
             for rendition in [
                 Rendition::Video(VideoId::BEST),
@@ -101,6 +107,7 @@ mod tests {
                 for name in [
                     names.master(),
                     names.manifest(),
+                    names.key(12),
                     names.playlist(rendition),
                     names.init(rendition, 0),
                     names.segment(rendition, 7),

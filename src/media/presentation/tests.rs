@@ -1,9 +1,12 @@
 //! What is listed, kept and dropped.
 
+mod encryption;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
+use crate::media::encryption::{BLOCK_BYTES, ContentKey, Method};
 use crate::media::fmp4::tests::{audio_config, video_config};
 use crate::media::fmp4::{AAC_FRAME_SAMPLES, Sample, VIDEO_TIMESCALE};
 use crate::media::segmenter::VideoId;
@@ -52,6 +55,19 @@ impl Shown {
             next: 0,
             now: MediaTime::from_nanos(10_000_000_000),
         }
+    }
+
+    /// Encrypted, with a new key every `segments_per_key` segments. Keys are numbered from 1.
+    fn encrypted(method: Method, segments_per_key: u64) -> Self {
+        let mut number = 0;
+        let keys = Box::new(move || {
+            number += 1;
+            let [id, secret, iv] = [0, 1, 2].map(|what| [number * 16 + what; BLOCK_BYTES]);
+            ContentKey { id, secret, iv }
+        });
+        let mut shown = Self::new();
+        shown.presentation = shown.presentation.encrypted(Encryption { method, segments_per_key, keys });
+        shown
     }
 
     fn update(&mut self) {
@@ -134,7 +150,9 @@ impl Shown {
     }
 
     fn close(&mut self) {
-        self.renditions().into_iter().for_each(|rendition| self.presentation.close(self.next, rendition));
+        for rendition in self.renditions() {
+            self.presentation.close(self.next, rendition).unwrap();
+        }
         self.next += 1;
         self.update();
     }
