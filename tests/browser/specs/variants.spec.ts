@@ -16,6 +16,8 @@ const STREAM = { audio: true, video: { width: 960, height: 540 }, codec: 'video/
 const PATIENCE_MS = 45_000;
 /** What the narrow network carries, in bytes per second: the sound and no more than the second best picture. */
 const NARROW = 80_000;
+/** `HOLD-BACK`, and a segment. */
+const HELD_BACK_S = 11;
 /** What hls.js says of a segment that it stops loading because it goes to another variant. */
 const ENDED_BY_SWITCH = 'aborted';
 
@@ -32,6 +34,8 @@ test('hls.js switches between three variants, by order and by what the network c
   await expect
     .poll(async () => (await fetch(master).then((file) => file.text())).match(/RESOLUTION=/g)?.length)
     .toBe(ENCODINGS.length);
+  // A stream that is younger than what players stay behind its end leaves them without a reserve.
+  await expect.poll(() => listedSeconds(master), { timeout: PATIENCE_MS }).toBeGreaterThan(HELD_BACK_S);
   const page = await audience.open();
   // What is held back makes up for a network that becomes narrow in a moment.
   await page.evaluate((url) => window.harness.playHls(url, { lowLatencyMode: false }), master);
@@ -66,6 +70,14 @@ test('hls.js switches between three variants, by order and by what the network c
 async function sending(page: Page): Promise<number> {
   const sent = await page.evaluate(() => window.harness.sent());
   return sent.filter(({ kind, bytesSent }) => kind === 'video' && bytesSent > 0).length;
+}
+
+/** How much the first variant lists. */
+async function listedSeconds(master: string): Promise<number> {
+  const text = async (url: string | URL) => (await fetch(url)).text();
+  const variant = (await text(master)).split('\n').find((line) => line !== '' && !line.startsWith('#')) ?? '';
+  const durations = (await text(new URL(variant, master))).matchAll(/#EXTINF:([\d.]+)/g);
+  return [...durations].reduce((sum, [, seconds]) => sum + Number(seconds), 0);
 }
 
 async function hls(page: Page): Promise<HlsReport> {
