@@ -22,9 +22,13 @@ const MAX_ANSWER_HEADERS: usize = 12;
 /// Where the files are.
 pub(super) const PREFIX: &str = "/live/";
 
-/// What caches may do with a playlist that was asked for with `_HLS_msn`: what it has to hold is in its address, so it
-/// is good for six target durations (RFC 8216bis appendix B.1).
-const CACHE_RELOADS: &str = "public, max-age=18";
+/// What caches may do with a playlist that was asked for with `_HLS_msn`: hand it to all who ask at about the same time.
+/// RFC 8216bis appendix B.1 would let them keep it for six target durations, because what it has to hold is in its address.
+/// But video.js asks for the same position once more where a playlist ends with a complete segment, and has to get a newer
+/// playlist then; with one from its browser's cache it stands still.
+const CACHE_RELOADS: &str = "public, max-age=0, s-maxage=1";
+/// The same for a playlist with the viewer's own token, which is nobody else's.
+const CACHE_OWN_RELOADS: &str = "private, max-age=0";
 
 /// The files, and who may have them.
 #[derive(Clone)]
@@ -61,11 +65,12 @@ impl Files {
             Ok(file) => file,
             Err(reason) => return error(status(reason), &reason.to_string()),
         };
-        if directives.until.is_some() && file.is_playlist() {
+        let is_reload = directives.until.is_some() && file.is_playlist();
+        if is_reload {
             file.cache_control = CACHE_RELOADS;
         }
         match asked.token.filter(|_| self.access.is_some() && asked.in_query && file.is_playlist()) {
-            Some(token) => respond(&with_token(&file, token), headers),
+            Some(token) => respond(&with_token(&file, token, is_reload), headers),
             None => respond(&file, headers),
         }
     }
@@ -81,13 +86,14 @@ impl Files {
 }
 
 /// The playlist, or manifest, for the one who showed this token.
-fn with_token(playlist: &HlsFile, token: &str) -> HlsFile {
+fn with_token(playlist: &HlsFile, token: &str, is_reload: bool) -> HlsFile {
     let text = String::from_utf8_lossy(&playlist.body);
     let text = match playlist.content_type {
         MANIFEST_TYPE => token::leading_manifest(&text, token),
         _ => token::leading(&text, token),
     };
-    HlsFile::new(playlist.content_type, "private, max-age=1", text.into())
+    let cache_control = if is_reload { CACHE_OWN_RELOADS } else { "private, max-age=1" };
+    HlsFile::new(playlist.content_type, cache_control, text.into())
 }
 
 const fn status(reason: FetchError) -> StatusCode {

@@ -83,14 +83,24 @@ impl Site {
 }
 
 async fn get(address: SocketAddr, path: &str) -> Result<(u16, Vec<u8>)> {
+    let (head, body) = answer(address, path).await?;
+    Ok((head.get(9..12).context("no status")?.parse()?, body))
+}
+
+async fn head(address: SocketAddr, path: &str) -> Result<String> {
+    Ok(answer(address, path).await?.0)
+}
+
+/// The answer's head, as it came, and its body.
+async fn answer(address: SocketAddr, path: &str) -> Result<(String, Vec<u8>)> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET /live/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await??;
     let head = answer.windows(4).position(|end| end == b"\r\n\r\n").context("no head")?;
-    let status = std::str::from_utf8(answer.get(9..12).context("no status")?)?.parse()?;
-    Ok((status, answer.split_off(head + 4)))
+    let body = answer.split_off(head + 4);
+    Ok((String::from_utf8(answer)?, body))
 }
 
 /// A media playlist as a low-latency player reads it.
@@ -179,6 +189,11 @@ async fn a_reload_blocks_until_the_part_or_the_segment_is_there() -> Result<()> 
         assert!(segment.end().0 > sequence + 1, "{}", segment.text);
         let stale = site.playlist(&format!("{name}?_HLS_msn=0&_HLS_part=99")).await?;
         assert!(stale.end() >= segment.end(), "who asks for what is past gets what is now");
+        let head = head(site.address, &format!("{name}?_HLS_msn=0&_HLS_part=99")).await?;
+        assert!(
+            head.contains("\r\ncache-control: public, max-age=0, s-maxage=1\r\n"),
+            "and not what was: {head}"
+        );
     }
     site.stop().await;
     Ok(())
