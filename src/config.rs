@@ -200,6 +200,8 @@ fn validate_rtc(rtc: &worker::Config) -> Result<(), ConfigError> {
 
 /// The most segments in a playlist or kept behind it: at 2 s each, more than half an hour.
 const MAX_SEGMENTS: usize = 1000;
+/// How far back players can go at most, in seconds: half a day.
+const MAX_DVR_SECS: u64 = 12 * 3600;
 /// The longest that an ended peer's files stay, in seconds.
 const MAX_RETAIN_SECS: u64 = 3600;
 /// Bit rates of transcoded video that a picture can be recognised at, in kbit/s.
@@ -218,6 +220,13 @@ fn validate_hls(hls: &egress::Config) -> Result<(), ConfigError> {
     }
     if hls.grace_segments > MAX_SEGMENTS {
         return fail("hls.grace_segments", format!("not in the range 0 to {MAX_SEGMENTS}"));
+    }
+    if hls.dvr_secs > MAX_DVR_SECS {
+        return fail("hls.dvr_secs", format!("not in the range 0 to {MAX_DVR_SECS}"));
+    }
+    if hls.dvr_secs > 0 && hls.write_to_disk {
+        let reason = "what hls.write_to_disk writes is the window without DVR: one of the two has to be off";
+        return fail("hls.dvr_secs", reason.into());
     }
     if hls.retain_secs > MAX_RETAIN_SECS {
         return fail("hls.retain_secs", format!("not in the range 0 to {MAX_RETAIN_SECS}"));

@@ -2,6 +2,7 @@
 //!
 //! A peer's failure stays that peer's; nothing here knows where the packets come from or who plays the result.
 
+mod archive;
 mod blocking;
 mod disk;
 mod encoders;
@@ -12,6 +13,7 @@ mod meter;
 mod peer;
 mod pipeline;
 mod store;
+mod stored;
 mod supervisor;
 mod templates;
 mod watchdog;
@@ -34,6 +36,7 @@ use crate::media::encryption::Method;
 use crate::media::playlist::Directives;
 use crate::media::segmenter::{VideoId, part_length};
 use crate::sfu::api::TapOutput;
+use archive::Archive;
 use blocking::Blocking;
 use disk::{Folder, Mirror};
 use feed::Shared;
@@ -42,8 +45,9 @@ pub use ladder::{Step, StepError, check as check_ladder};
 use meter::Meters;
 pub use meter::PipelineStats;
 use peer::{Command, Ending, Peer, PeerSetup};
-pub use store::FetchError;
+pub use store::{FetchError, Fetched};
 use store::{PeerFiles, Store};
+pub use stored::StoredFile;
 use templates::Templates;
 
 /// Events that wait to be read; a peer that has one more waits.
@@ -54,6 +58,8 @@ const COMMAND_CAPACITY: usize = 64;
 const SHUTDOWN_WITHIN: Duration = Duration::from_millis(1900);
 /// The folder of HLS files inside the data folder.
 const LIVE_FOLDER: &str = "live";
+/// The folder of segments that left memory, inside the data folder.
+const DVR_FOLDER: &str = "dvr";
 
 /// How HLS is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +74,11 @@ pub struct Config {
     pub window_segments: usize,
     /// How many segments stay fetchable after they left the playlist; should be at least `window_segments` and one.
     pub grace_segments: usize,
+    /// How far back players can go, in seconds; what that is beyond the segments above is kept on disk, in
+    /// `<data-dir>/dvr`. 0 for the segments above alone.
+    pub dvr_secs: u64,
+    /// The most that all peers together may have there, in MB (10^6 bytes). The oldest segments make room.
+    pub dvr_max_mb: u64,
     /// How long a peer's ended playlists and segments stay after it left, in seconds.
     pub retain_secs: u64,
     /// How long a peer's stream goes on after it left, in seconds, showing what was shown last: players play on if the same
@@ -98,6 +109,8 @@ impl Default for Config {
             part_ms: 200,
             window_segments: 8,
             grace_segments: 10,
+            dvr_secs: 0,
+            dvr_max_mb: 10_000,
             retain_secs: 15,
             away_secs: 0,
             max_peers: 500,
@@ -157,6 +170,12 @@ pub struct Stats {
     pub files: usize,
     /// The bytes of all of them. Parts share their segments' bytes; where they don't (AES-128), they are not counted.
     pub bytes: usize,
+    /// Segments on disk, for players that go back.
+    pub dvr_files: usize,
+    /// The bytes of all of them.
+    pub dvr_bytes: u64,
+    /// Segments that players can't go back to since they were not written in time, since the start.
+    pub dvr_lost: usize,
     /// Threads that start or stop a pipeline: if it stays above zero, pipelines hang.
     pub state_changes: usize,
     /// Files written to disk since the start.
@@ -178,6 +197,8 @@ struct Inner {
     /// Where files are written, if they are.
     folder: Option<Arc<Folder>>,
     on_disk: Arc<disk::Counters>,
+    /// What left memory, with DVR.
+    archive: Option<Arc<Archive>>,
     runtime: Handle,
     /// `None` if HLS is off.
     shared: Option<Shared>,
@@ -211,6 +232,7 @@ impl Egress {
         let runtime = Handle::try_current().context("egress needs a tokio runtime")?;
         let mut shared = None;
         let mut folder = None;
+        let mut archive = None;
         if config.enabled {
             gstreamer::init().context("GStreamer does not start")?;
             let own = Some(config.pipelines_dir.as_path()).filter(|path| !path.as_os_str().is_empty());
@@ -230,12 +252,17 @@ impl Egress {
                 disk::prepare(&path).with_context(|| format!("preparing {}", path.display()))?;
                 folder = Some(Arc::new(Folder::new(path)));
             }
+            if config.dvr_secs > 0 {
+                let limit = config.dvr_max_mb.saturating_mul(1_000_000);
+                archive = Some(Archive::start(data_dir.join(DVR_FOLDER), limit, &runtime));
+            }
         }
         let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
         let inner = Inner {
             config: config.clone(),
             folder,
             on_disk: Arc::default(),
+            archive,
             runtime,
             shared,
             store: Store::default(),
@@ -300,11 +327,11 @@ impl Egress {
     ///
     /// # Errors
     /// There is no such file, it will not come for long, or it did not come in time.
-    pub async fn fetch(&self, name: &str, directives: Directives) -> Result<HlsFile, FetchError> {
+    pub async fn fetch(&self, name: &str, directives: Directives) -> Result<Fetched, FetchError> {
         self.inner.store.fetch(name, directives).await
     }
 
-    /// The file that `/live/<name>` names at this moment, if there is one.
+    /// The file that `/live/<name>` names at this moment, if there is one in memory.
     #[must_use]
     pub fn file(&self, name: &str) -> Option<HlsFile> {
         self.inner.store.file(name)
@@ -323,6 +350,7 @@ impl Egress {
         let state_changes = self.inner.shared.as_ref().map_or(0, |shared| shared.blocking.threads());
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let disk::Counters { written, failed, late } = &*self.inner.on_disk;
+        let dvr = self.inner.archive.as_ref().map(|archive| archive.amount()).unwrap_or_default();
         Stats {
             hls_peers: self.peers().running.len(),
             files,
@@ -331,6 +359,9 @@ impl Egress {
             disk_written: count(written),
             disk_failed: count(failed),
             disk_late: count(late),
+            dvr_files: dvr.files,
+            dvr_bytes: dvr.bytes,
+            dvr_lost: dvr.lost,
         }
     }
 
@@ -367,7 +398,9 @@ impl Egress {
     }
 
     fn start_peer(&self, peer: &PeerId, previous: Option<Running>, shared: Shared) -> Running {
-        let files = Arc::new(PeerFiles::new(part_length(Duration::from_millis(self.inner.config.part_ms))));
+        let part_target = part_length(Duration::from_millis(self.inner.config.part_ms));
+        let shelf = self.inner.archive.as_ref().map(Archive::shelf);
+        let files = Arc::new(PeerFiles::new(part_target, shelf));
         let previous = previous.map(|previous| {
             files.set_next_sequence(previous.files.next_sequence());
             previous.end(Ending::Replaced);

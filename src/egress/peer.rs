@@ -13,6 +13,7 @@ use mediasoup_types::rtp_parameters::MediaKind;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::archive::Note;
 use super::feed::{Damage, Epoch, Event, Feed, Shared};
 use super::ladder::Ladder;
 use super::pipeline::Output;
@@ -82,6 +83,8 @@ pub(super) struct Peer {
     ladder: Option<Ladder>,
     /// Every rendition that there ever was.
     had: BTreeSet<Rendition>,
+    /// The log knows that DVR lost something.
+    told_loss: bool,
 }
 
 impl Peer {
@@ -90,7 +93,11 @@ impl Peer {
         let epoch = now.checked_sub(HEADROOM).unwrap_or(now);
         let wall = SystemTime::now();
         let wall = wall.checked_sub(now.saturating_duration_since(epoch)).unwrap_or(wall);
-        let window = Window { listed: setup.config.window_segments, grace: setup.config.grace_segments };
+        let window = Window {
+            listed: setup.config.window_segments,
+            grace: setup.config.grace_segments,
+            dvr: Duration::from_secs(setup.config.dvr_secs),
+        };
         let part = Duration::from_millis(setup.config.part_ms);
         let presentation = Presentation::new(setup.peer.to_string(), window, part, wall);
         let presentation = presentation.encrypted(encryption(&setup.config));
@@ -103,6 +110,7 @@ impl Peer {
             feeds: BTreeMap::new(),
             ladder: None,
             had: BTreeSet::new(),
+            told_loss: false,
         }
     }
 
@@ -335,14 +343,42 @@ impl Peer {
 
     async fn poll_segmenter(&mut self) {
         let now: MediaTime = self.epoch.moment(Instant::now());
-        let mut published = false;
+        let mut published = self.read_notes();
         while let Some(output) = self.segmenter.poll(now) {
             published |= !matches!(output, segmenter::Output::KeyFrame { .. });
             self.publish(output);
         }
         if published {
-            self.setup.files.apply(self.presentation.take_update());
+            let update = self.presentation.take_update();
+            self.count_lost(update.lost);
+            self.setup.files.apply(update);
             self.report_playable().await;
+        }
+    }
+
+    /// Follows what became of segments on disk. True if that changes playlists.
+    fn read_notes(&mut self) -> bool {
+        let Some(shelf) = &self.setup.files.shelf else { return false };
+        let mut changed = false;
+        for note in shelf.take_notes() {
+            match note {
+                Note::Stored(name) if self.presentation.stored(&name) => {}
+                Note::Stored(name) => shelf.remove(&name),
+                Note::Lost(name) => {
+                    self.presentation.lose(&name);
+                    shelf.remove(&name);
+                    changed = true;
+                }
+            }
+        }
+        changed
+    }
+
+    fn count_lost(&mut self, lost: usize) {
+        let Some(shelf) = self.setup.files.shelf.as_ref().filter(|_| lost > 0) else { return };
+        shelf.count_lost(lost);
+        if !std::mem::replace(&mut self.told_loss, true) {
+            tracing::warn!(peer = %self.setup.peer, "the disk is too slow or fails: DVR reaches less far back");
         }
     }
 

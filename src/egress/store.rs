@@ -5,14 +5,16 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use super::archive::Shelf;
+use super::stored::StoredFile;
 use super::{HlsFile, MANIFEST_TYPE, PLAYLIST_TYPE};
 use crate::ids::PeerId;
-use crate::media::playlist::{Directives, Position, Wait};
+use crate::media::playlist::{Directives, Position, Text, Wait};
 use crate::media::presentation::{FileKind, Listing, Update, owners};
 use crate::media::segmenter::{Rendition, TARGET_DURATION_SECS};
 
@@ -35,11 +37,39 @@ pub enum FetchError {
     Unavailable,
 }
 
+/// What a name stands for, wherever it is.
+#[derive(Debug, Clone)]
+pub enum Fetched {
+    /// It is in memory.
+    InMemory(HlsFile),
+    /// It left memory.
+    OnDisk(StoredFile),
+}
+
+/// A text that is put together when somebody asks for it, once for all.
+#[derive(Debug)]
+struct Lazy {
+    text: Text,
+    file: OnceLock<HlsFile>,
+}
+
+impl Lazy {
+    fn new(text: Text) -> Self {
+        Self { text, file: OnceLock::new() }
+    }
+
+    fn get(&self) -> HlsFile {
+        let (content_type, cache_control) = headers(FileKind::Master);
+        let make = || HlsFile::new(content_type, cache_control, self.text.join());
+        self.file.get_or_init(make).clone()
+    }
+}
+
 /// A playlist as it is served.
 #[derive(Debug)]
 struct Served {
-    full: HlsFile,
-    delta: HlsFile,
+    full: Lazy,
+    delta: Lazy,
     plain: HlsFile,
     position: Position,
     hint: Option<String>,
@@ -67,6 +97,7 @@ struct Contents {
 /// What a name stands for.
 enum Found {
     File(HlsFile),
+    Stored(StoredFile),
     Playlist(watch::Receiver<Arc<Served>>),
     /// The next part of the playlist.
     Next(watch::Receiver<Arc<Served>>),
@@ -77,6 +108,8 @@ enum Found {
 pub(super) struct PeerFiles {
     contents: RwLock<Contents>,
     part_target: Duration,
+    /// What left memory, with DVR.
+    pub(super) shelf: Option<Arc<Shelf>>,
     playable: AtomicBool,
     /// The number of the next segment, for a peer that comes back.
     next_sequence: AtomicU64,
@@ -86,10 +119,11 @@ pub(super) struct PeerFiles {
 
 impl PeerFiles {
     /// No files yet, of a peer whose parts are `part_target` long.
-    pub(super) fn new(part_target: Duration) -> Self {
+    pub(super) fn new(part_target: Duration, shelf: Option<Arc<Shelf>>) -> Self {
         Self {
             contents: RwLock::default(),
             part_target,
+            shelf,
             playable: AtomicBool::new(false),
             next_sequence: AtomicU64::new(0),
             changed: Notify::new(),
@@ -101,10 +135,17 @@ impl PeerFiles {
         for file in update.files {
             let (content_type, cache_control) = headers(file.kind);
             let served = HlsFile::new(content_type, cache_control, file.body);
+            if let (FileKind::Media(_), Some(shelf)) = (file.kind, &self.shelf) {
+                shelf.store(&file.name, &served);
+            }
             contents.files.insert(file.name, Stored { file: served, kind: file.kind });
+        }
+        for name in update.aged {
+            contents.files.remove(&name);
         }
         for name in update.gone {
             contents.files.remove(&name);
+            self.shelf.iter().for_each(|shelf| shelf.remove(&name));
         }
         for listing in update.listings {
             contents.list(listing);
@@ -116,6 +157,7 @@ impl PeerFiles {
     pub(super) fn clear(&self) {
         self.set_playable(false);
         *self.contents.write().unwrap_or_else(PoisonError::into_inner) = Contents::default();
+        self.shelf.iter().for_each(|shelf| shelf.end());
         self.changed.notify_one();
     }
 
@@ -123,12 +165,21 @@ impl PeerFiles {
         self.contents.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The file as it is at this moment.
+    fn find(&self, name: &str) -> Option<Found> {
+        let found = self.contents().find(name);
+        found.or_else(|| self.shelf.as_ref()?.get(name).map(Found::Stored))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.contents().find(name).is_some() || self.shelf.as_ref().is_some_and(|shelf| shelf.has(name))
+    }
+
+    /// The file as it is at this moment, if it is in memory.
     pub(super) fn get(&self, name: &str) -> Option<HlsFile> {
         match self.contents().find(name)? {
             Found::File(file) => Some(file),
-            Found::Playlist(playlist) => Some(playlist.borrow().full.clone()),
-            Found::Next(_) => None,
+            Found::Playlist(playlist) => Some(playlist.borrow().full.get()),
+            Found::Next(_) | Found::Stored(_) => None,
         }
     }
 
@@ -138,26 +189,28 @@ impl PeerFiles {
         name: &str,
         directives: Directives,
         waiting: &Waiting,
-    ) -> Result<HlsFile, FetchError> {
-        let found = self.contents().find(name).ok_or(FetchError::NotFound)?;
-        match found {
-            Found::File(file) => Ok(file),
+    ) -> Result<Fetched, FetchError> {
+        let file = match self.find(name).ok_or(FetchError::NotFound)? {
+            Found::File(file) => file,
+            Found::Stored(file) => return Ok(Fetched::OnDisk(file)),
             Found::Playlist(mut playlist) => {
                 let now = playlist.borrow().wait(directives, self.part_target);
-                match now {
-                    Wait::TooFar => Err(FetchError::TooFar),
-                    Wait::No => Ok(playlist.borrow().answer(directives)),
+                let served = match now {
+                    Wait::TooFar => return Err(FetchError::TooFar),
+                    Wait::No => Arc::clone(&playlist.borrow()),
                     Wait::Yes => {
                         let there = |served: &Served| served.wait(directives, self.part_target) != Wait::Yes;
-                        Ok(wait_for(&mut playlist, waiting, there).await?.answer(directives))
+                        wait_for(&mut playlist, waiting, there).await?
                     }
-                }
+                };
+                served.answer(directives)
             }
             Found::Next(mut playlist) => {
                 wait_for(&mut playlist, waiting, |served| served.hint.as_deref() != Some(name)).await?;
-                self.get(name).ok_or(FetchError::NotFound)
+                self.get(name).ok_or(FetchError::NotFound)?
             }
-        }
+        };
+        Ok(Fetched::InMemory(file))
     }
 
     /// What a copy elsewhere consists of: plain playlists, no parts and no keys.
@@ -182,7 +235,7 @@ impl PeerFiles {
         let contents = self.contents();
         let files =
             contents.files.values().filter(|stored| !stored.is_part()).map(|stored| stored.file.body.len());
-        let playlists = contents.playlists.values().map(|playlist| playlist.borrow().full.body.len());
+        let playlists = contents.playlists.values().map(|playlist| playlist.borrow().full.text.len());
         files.chain(playlists).fold((0, 0), |(count, bytes), size| (count + 1, bytes + size))
     }
 
@@ -209,11 +262,8 @@ impl Contents {
         let before = self.playlists.get(&name);
         // The same bytes in the same place tell the copy on disk that nothing changed.
         let unchanged = before.map(|before| before.borrow().plain.body.clone()).filter(|body| *body == plain);
-        let plain = unchanged.unwrap_or(plain);
-        let [full, delta, plain] = [full, delta, plain].map(|body| {
-            let (content_type, cache_control) = headers(FileKind::Master);
-            HlsFile::new(content_type, cache_control, body)
-        });
+        let plain = Lazy::new(unchanged.unwrap_or(plain).into()).get();
+        let (full, delta) = (Lazy::new(full), Lazy::new(delta));
         let served = Arc::new(Served { full, delta, plain, position, hint, ended });
         match before {
             Some(playlist) => drop(playlist.send_replace(served)),
@@ -245,7 +295,7 @@ impl Served {
     }
 
     fn answer(&self, directives: Directives) -> HlsFile {
-        if directives.skip { self.delta.clone() } else { self.full.clone() }
+        if directives.skip { self.delta.get() } else { self.full.get() }
     }
 }
 
@@ -299,11 +349,12 @@ const fn headers(kind: FileKind) -> (&'static str, &'static str) {
         FileKind::Master => (PLAYLIST_TYPE, "public, max-age=1"),
         FileKind::Manifest => (MANIFEST_TYPE, "public, max-age=1"),
         FileKind::Key => ("application/octet-stream", "no-store"),
-        FileKind::Media(Rendition::Video(_)) | FileKind::Part(Rendition::Video(_)) => {
-            ("video/mp4", "public, max-age=3600, immutable")
-        }
-        FileKind::Media(Rendition::Audio) | FileKind::Part(Rendition::Audio) => {
-            ("audio/mp4", "public, max-age=3600, immutable")
+        FileKind::Init(rendition) | FileKind::Media(rendition) | FileKind::Part(rendition) => {
+            let content_type = match rendition {
+                Rendition::Video(_) => "video/mp4",
+                Rendition::Audio => "audio/mp4",
+            };
+            (content_type, "public, max-age=3600, immutable")
         }
     }
 }
@@ -338,7 +389,7 @@ impl Store {
         self.owner(name)?.1.get(name)
     }
 
-    pub(super) async fn fetch(&self, name: &str, directives: Directives) -> Result<HlsFile, FetchError> {
+    pub(super) async fn fetch(&self, name: &str, directives: Directives) -> Result<Fetched, FetchError> {
         let (_, files) = self.owner(name).ok_or(FetchError::NotFound)?;
         files.fetch(name, directives, &self.waiting).await
     }
@@ -347,7 +398,7 @@ impl Store {
     fn owner(&self, name: &str) -> Option<(PeerId, Arc<PeerFiles>)> {
         let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
         owners(name).filter_map(|owner| owner.parse::<PeerId>().ok()).find_map(|owner| {
-            let files = peers.get(&owner).filter(|files| files.contents().find(name).is_some())?;
+            let files = peers.get(&owner).filter(|files| files.has(name))?;
             Some((owner, Arc::clone(files)))
         })
     }

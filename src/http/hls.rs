@@ -1,5 +1,7 @@
-//! `GET /live/<file>`: playlists and segments, straight from memory.
+//! `GET /live/<file>`: playlists and segments, straight from memory; what left that, from disk.
 
+use std::io::ErrorKind;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,11 +10,12 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::header::HeaderName;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 
 use super::range::{Wanted, wanted};
 use super::token::{self, Asked};
 use super::{AppState, error};
-use crate::egress::{Egress, Encoded, FetchError, HlsFile, MANIFEST_TYPE};
+use crate::egress::{Egress, Encoded, FetchError, Fetched, HlsFile, MANIFEST_TYPE, StoredFile};
 use crate::ids::PeerId;
 use crate::live::access::{Access, Denied, Purpose};
 use crate::media::playlist::Directives;
@@ -62,7 +65,8 @@ impl Files {
             Err(reason) => return error(StatusCode::BAD_REQUEST, &reason.to_string()),
         };
         let mut file = match self.egress.fetch(asked.name, directives).await {
-            Ok(file) => file,
+            Ok(Fetched::InMemory(file)) => file,
+            Ok(Fetched::OnDisk(file)) => return respond_stored(file, headers).await,
             Err(reason) => return error(status(reason), &reason.to_string()),
         };
         let is_reload = directives.until.is_some() && file.is_playlist();
@@ -115,20 +119,62 @@ fn refuse(denied: Denied) -> Response {
 }
 
 pub(super) fn respond(file: &HlsFile, request: &HeaderMap) -> Response {
-    let mut headers = HeaderMap::with_capacity(MAX_ANSWER_HEADERS);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(file.content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(file.cache_control));
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    let range = request.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let mut headers = own_headers(file.content_type, file.cache_control);
     if file.is_playlist() {
         headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     }
     // Bytes of a playlist mean its text: nobody asks for pieces of a compressed one.
-    let compressed = if range.is_none() && takes_gzip(request) { file.compressed() } else { None };
+    let whole = !request.contains_key(header::RANGE);
+    let compressed = if whole && takes_gzip(request) { file.compressed() } else { None };
     if compressed.is_some() {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     let Encoded { body, tag } = compressed.unwrap_or_else(|| file.plain());
+    let (status, part) = decide(&mut headers, request, tag, body.len());
+    (status, headers, part.map_or_else(Body::empty, |part| Body::from(body.slice(part)))).into_response()
+}
+
+/// The same for a file on disk, which is read while it is sent.
+pub(super) async fn respond_stored(file: StoredFile, request: &HeaderMap) -> Response {
+    let mut headers = own_headers(file.content_type, file.cache_control);
+    let (status, part) = decide(&mut headers, request, file.tag.clone(), file.length);
+    let Some(part) = part else { return (status, headers).into_response() };
+    // The first piece says whether the file can be read, as long as that can still be told.
+    let first = match file.read(part.clone()).await {
+        Ok(first) => first,
+        Err(reason) if reason.kind() == ErrorKind::NotFound => {
+            return error(StatusCode::NOT_FOUND, &FetchError::NotFound.to_string());
+        }
+        Err(_) => {
+            return error(StatusCode::SERVICE_UNAVAILABLE, &FetchError::Unavailable.to_string());
+        }
+    };
+    headers.insert(header::CONTENT_LENGTH, part.len().into());
+    let rest = part.start + first.len()..part.end;
+    let rest = futures_util::stream::try_unfold((file, rest), |(file, rest)| async move {
+        let piece = file.read(rest.clone()).await?;
+        let behind = rest.start + piece.len()..rest.end;
+        Ok::<_, std::io::Error>((!piece.is_empty()).then_some((piece, (file, behind))))
+    });
+    let pieces = futures_util::stream::iter([Ok(first)]).chain(rest);
+    (status, headers, Body::from_stream(pieces)).into_response()
+}
+
+fn own_headers(content_type: &'static str, cache_control: &'static str) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(MAX_ANSWER_HEADERS);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache_control));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers
+}
+
+/// What of a body a request gets, if anything, and the header lines that say so.
+fn decide(
+    headers: &mut HeaderMap,
+    request: &HeaderMap,
+    tag: Bytes,
+    length: usize,
+) -> (StatusCode, Option<Range<usize>>) {
     let known = names_tag(request, &header::IF_NONE_MATCH, &tag);
     // A range that holds for one state of the file only counts if this is the state.
     let same_state = !request.contains_key(header::IF_RANGE) || names_tag(request, &header::IF_RANGE, &tag);
@@ -136,20 +182,18 @@ pub(super) fn respond(file: &HlsFile, request: &HeaderMap) -> Response {
         headers.insert(header::ETAG, tag);
     }
     if known {
-        return (StatusCode::NOT_MODIFIED, headers).into_response();
+        return (StatusCode::NOT_MODIFIED, None);
     }
-    match range.filter(|_| same_state).map_or(Wanted::Whole, |range| wanted(range, body.len())) {
-        Wanted::Whole => (headers, Body::from(body)).into_response(),
+    let range = request.get(header::RANGE).and_then(|value| value.to_str().ok());
+    match range.filter(|_| same_state).map_or(Wanted::Whole, |range| wanted(range, length)) {
+        Wanted::Whole => (StatusCode::OK, Some(0..length)),
         Wanted::Nothing => {
-            set_range(&mut headers, format!("bytes */{}", body.len()));
-            (StatusCode::RANGE_NOT_SATISFIABLE, headers).into_response()
+            set_range(headers, format!("bytes */{length}"));
+            (StatusCode::RANGE_NOT_SATISFIABLE, None)
         }
         Wanted::Part(part) => {
-            set_range(
-                &mut headers,
-                format!("bytes {}-{}/{}", part.start, part.end.saturating_sub(1), body.len()),
-            );
-            (StatusCode::PARTIAL_CONTENT, headers, Body::from(body.slice(part))).into_response()
+            set_range(headers, format!("bytes {}-{}/{length}", part.start, part.end.saturating_sub(1)));
+            (StatusCode::PARTIAL_CONTENT, Some(part))
         }
     }
 }

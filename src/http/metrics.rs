@@ -58,6 +58,7 @@ pub(super) fn encode(
         ("hls_peers", "Peers whose media is made into HLS or whose last segments are kept", stats.hls_peers),
         ("hls_files", "Playlists and segments in memory", stats.files),
         ("hls_file_bytes", "The bytes of playlists and segments in memory", stats.bytes),
+        ("hls_dvr_files", "Segments on disk", stats.dvr_files),
         ("pipeline_state_changes", "Threads that start or stop a pipeline", stats.state_changes),
     ];
     for (name, help, value) in gauges {
@@ -73,12 +74,20 @@ pub(super) fn encode(
             "How often the disk was so slow that segments were gone before it took them",
             stats.disk_late,
         ),
+        (
+            "hls_dvr_lost",
+            "Segments that were not written for DVR in time",
+            u64::try_from(stats.dvr_lost).unwrap_or(u64::MAX),
+        ),
     ];
     for (name, help, value) in counters {
         let counter = Counter::<u64>::default();
         counter.inc_by(value);
         registry.register(name, help, counter);
     }
+    let bytes = Gauge::<i64>::default();
+    bytes.set(i64::try_from(stats.dvr_bytes).unwrap_or(i64::MAX));
+    registry.register("hls_dvr_bytes", "The bytes of segments on disk", bytes);
     let counters: [(&str, &str, Read); 7] = [
         ("frames_in", "Pictures and packets of sound that went in", |stats| stats.frames_in),
         ("units_out", "Access units that came out", |stats| stats.units_out),

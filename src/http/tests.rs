@@ -3,7 +3,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 
 use super::*;
-use crate::egress::{HlsFile, PLAYLIST_TYPE, PipelineStats, Stats};
+use crate::egress::{HlsFile, PLAYLIST_TYPE, PipelineStats, Stats, StoredFile};
 use crate::live::Counts;
 use crate::media::segmenter::{Rendition, VideoId};
 
@@ -95,6 +95,32 @@ async fn what_is_made_of_a_file_is_made_once_and_media_is_sent_as_it_is() {
     assert_eq!(header_of(&response, &header::CONTENT_ENCODING), "");
     assert_eq!(header_of(&response, &header::VARY), "");
     assert_eq!(body(response).await.as_ptr(), segment.body.as_ptr(), "nothing is copied");
+}
+
+#[tokio::test]
+async fn a_file_is_answered_alike_from_memory_and_from_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "0123456789".repeat(60_000);
+    let file = HlsFile::new("video/mp4", "public, max-age=3600, immutable", text.into());
+    let stored = StoredFile::written(&file, &folder.path().join("file"));
+    let mut known = HeaderMap::new();
+    known.insert(header::IF_NONE_MATCH, HeaderValue::from_maybe_shared(file.plain().tag).unwrap());
+    let ranges = ["bytes=2-4", "bytes=-300000", "bytes=100-", "bytes=600000-", "bytes=4-2"];
+    let mut requests = vec![request(&[]), request(&[(header::ACCEPT_ENCODING, "gzip")]), known];
+    requests.extend(ranges.map(|range| request(&[(header::RANGE, range)])));
+    requests.push(request(&[(header::RANGE, "bytes=2-4"), (header::IF_RANGE, "\"other\"")]));
+    for asked in requests {
+        let expected = hls::respond(&file, &asked);
+        let mut answer = hls::respond_stored(stored.clone(), &asked).await;
+        let length = answer.headers_mut().remove(header::CONTENT_LENGTH);
+        assert_eq!((answer.status(), answer.headers()), (expected.status(), expected.headers()), "{asked:?}");
+        let (answer, expected) = (body(answer).await, body(expected).await);
+        assert_eq!(answer.len(), expected.len(), "{asked:?}");
+        assert!(answer == expected && length.is_none_or(|length| length == expected.len().to_string()));
+    }
+    std::fs::remove_file(folder.path().join("file")).unwrap();
+    let answer = hls::respond_stored(stored, &request(&[])).await;
+    assert_eq!(answer.status(), StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
@@ -295,7 +321,8 @@ fn metrics_name_each_pipeline() {
         latency: Duration::from_millis(58),
         latencies: 29,
     };
-    let text = metrics::encode(&Counts::default(), &Stats::default(), &[pipeline]).unwrap();
+    let text =
+        metrics::encode(&Counts::default(), &Stats { dvr_lost: 5, ..Stats::default() }, &[pipeline]).unwrap();
     let labels = "{peer=\"p-1\",kind=\"video\",rendition=\"0\",template=\"h264\"}";
     for line in [
         format!("weir_pipeline_frames_in_total{labels} 30"),
@@ -303,6 +330,7 @@ fn metrics_name_each_pipeline() {
         format!("weir_pipeline_latency_seconds_total{labels} 0.058"),
         "weir_hls_peers 0".to_owned(),
         "weir_hls_disk_failed_total 0".to_owned(),
+        "weir_hls_dvr_lost_total 5".to_owned(),
         "# EOF".to_owned(),
     ] {
         assert!(text.lines().any(|known| known == line), "{line} is not in {text}");

@@ -3,11 +3,13 @@
 //! Tags stand flush left, one a line, so that strict parsers accept them. What is listed is decided elsewhere.
 
 mod directives;
+mod text;
 
 use std::fmt::{self, Write};
 use std::time::{Duration, SystemTime};
 
 pub use directives::{Directives, Position, Wait};
+pub use text::Text;
 
 use crate::media::encryption::Method;
 use crate::media::segmenter::TARGET_DURATION_SECS;
@@ -95,58 +97,60 @@ pub struct MediaPlaylist<'a> {
     pub media_sequence: u64,
     /// How many discontinuities there were before the first segment's own.
     pub discontinuity_sequence: u64,
-    /// The segments.
+    /// Whether every segment can be decoded without another one that is listed before [`MediaPlaylist::segments`].
+    pub independent_before: bool,
+    /// The segments, or the last ones of them if the others' text is there already.
     pub segments: &'a [ListedSegment],
-    /// How many segments are left out at the beginning, for players that know them.
-    pub skipped: usize,
     /// For players that know of parts; without it the playlist is a plain one.
     pub low_latency: Option<LowLatency<'a>>,
     /// Whether no segment will follow.
     pub ended: bool,
 }
 
-impl fmt::Display for MediaPlaylist<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let version = if self.skipped > 0 { VERSION_WITH_SKIP } else { VERSION };
+impl MediaPlaylist<'_> {
+    /// Everything before the first segment, which says that so many are left out.
+    pub fn head(&self, skipped: usize) -> impl fmt::Display {
+        fmt::from_fn(move |f| self.write_head(f, skipped))
+    }
+
+    /// The segments from `skipped` on and what follows them. `before` is the segment that is listed before them, if one is;
+    /// `is_whole` says that none is left out before that.
+    pub fn rest<'a>(
+        &'a self,
+        skipped: usize,
+        before: Option<&'a ListedSegment>,
+        is_whole: bool,
+    ) -> impl fmt::Display {
+        fmt::from_fn(move |f| self.write_rest(f, skipped, before, is_whole))
+    }
+
+    fn write_head(&self, f: &mut fmt::Formatter<'_>, skipped: usize) -> fmt::Result {
+        let version = if skipped > 0 { VERSION_WITH_SKIP } else { VERSION };
         writeln!(f, "#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-TARGETDURATION:{TARGET_DURATION_SECS}")?;
         if let Some(low_latency) = &self.low_latency {
             low_latency.write_control(f)?;
         }
         writeln!(f, "#EXT-X-MEDIA-SEQUENCE:{}", self.media_sequence)?;
         writeln!(f, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", self.discontinuity_sequence)?;
-        if self.segments.iter().all(|segment| segment.independent) {
+        if self.independent_before && self.segments.iter().all(|segment| segment.independent) {
             writeln!(f, "#EXT-X-INDEPENDENT-SEGMENTS")?;
         }
-        if self.skipped > 0 {
-            writeln!(f, "#EXT-X-SKIP:SKIPPED-SEGMENTS={}", self.skipped)?;
+        if skipped > 0 {
+            writeln!(f, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}")?;
         }
-        let (mut init, mut key) = (None, None);
-        for segment in self.segments.iter().skip(self.skipped) {
-            if segment.discontinuity {
-                writeln!(f, "#EXT-X-DISCONTINUITY")?;
-            }
-            if init != Some(&segment.init_uri) {
-                // An init segment is encrypted if a key for whole files precedes it (RFC 8216 section 4.3.2.4). Ours never
-                // are, and what a delta update leaves out precedes it as well.
-                let for_files = segment.key.as_ref().is_some_and(|key| key.method == Method::Aes128);
-                if for_files && (key.is_some() || self.skipped > 0) {
-                    writeln!(f, "#EXT-X-KEY:METHOD=NONE")?;
-                }
-                writeln!(f, "#EXT-X-MAP:URI=\"{}\"", segment.init_uri)?;
-                (init, key) = (Some(&segment.init_uri), None);
-            }
-            if key != segment.key.as_ref() {
-                segment.key.as_ref().map_or(Ok(()), |key| key.write(f))?;
-                key = segment.key.as_ref();
-            }
-            let recorded = humantime::format_rfc3339_millis(segment.program_date_time);
-            writeln!(f, "#EXT-X-PROGRAM-DATE-TIME:{recorded}")?;
-            if self.low_latency.is_some() {
-                segment.parts.iter().try_for_each(|part| part.write(f))?;
-            }
-            if let Some(uri) = &segment.uri {
-                writeln!(f, "#EXTINF:{:.5},\n{uri}", segment.duration.as_secs_f64())?;
-            }
+        Ok(())
+    }
+
+    fn write_rest<'a>(
+        &'a self,
+        f: &mut fmt::Formatter<'_>,
+        skipped: usize,
+        mut before: Option<&'a ListedSegment>,
+        is_whole: bool,
+    ) -> fmt::Result {
+        for segment in self.segments.iter().skip(skipped) {
+            write!(f, "{}{}", segment.lead(before, is_whole), segment.own(self.low_latency.is_some()))?;
+            before = Some(segment);
         }
         if let Some(low_latency) = &self.low_latency {
             low_latency.write_outlook(f)?;
@@ -167,6 +171,51 @@ impl ListedKey {
         };
         let iv = u128::from_be_bytes(self.iv);
         writeln!(f, "#EXT-X-KEY:METHOD={method},URI=\"{}\",IV=0x{iv:032x}{format}", self.uri)
+    }
+}
+
+impl fmt::Display for MediaPlaylist<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_head(f, 0)?;
+        self.write_rest(f, 0, None, true)
+    }
+}
+
+impl ListedSegment {
+    /// What is only said where it changes. `before` is the segment that is listed before this one, if one is; `is_whole` says
+    /// that none is left out before that.
+    pub fn lead(&self, before: Option<&Self>, is_whole: bool) -> impl fmt::Display {
+        let map = before.is_none_or(|before| before.init_uri != self.init_uri);
+        let key =
+            self.key.as_ref().filter(|key| map || before.and_then(|before| before.key.as_ref()) != Some(key));
+        fmt::from_fn(move |f| {
+            if self.discontinuity {
+                writeln!(f, "#EXT-X-DISCONTINUITY")?;
+            }
+            if map {
+                // An init segment is encrypted if a key for whole files precedes it (RFC 8216 section 4.3.2.4). Ours never
+                // are, and what a delta update leaves out precedes it as well.
+                let for_files = self.key.as_ref().is_some_and(|key| key.method == Method::Aes128);
+                if for_files && (before.is_some() || !is_whole) {
+                    writeln!(f, "#EXT-X-KEY:METHOD=NONE")?;
+                }
+                writeln!(f, "#EXT-X-MAP:URI=\"{}\"", self.init_uri)?;
+            }
+            key.map_or(Ok(()), |key| key.write(f))
+        })
+    }
+
+    /// What is said of each segment.
+    pub fn own(&self, with_parts: bool) -> impl fmt::Display {
+        fmt::from_fn(move |f| {
+            let recorded = humantime::format_rfc3339_millis(self.program_date_time);
+            writeln!(f, "#EXT-X-PROGRAM-DATE-TIME:{recorded}")?;
+            self.parts.iter().filter(|_| with_parts).try_for_each(|part| part.write(f))?;
+            match &self.uri {
+                Some(uri) => writeln!(f, "#EXTINF:{:.5},\n{uri}", self.duration.as_secs_f64()),
+                None => Ok(()),
+            }
+        })
     }
 }
 

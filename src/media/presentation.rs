@@ -8,9 +8,11 @@ mod dash;
 mod kept;
 mod master;
 mod names;
+mod past;
 mod protection;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -21,16 +23,18 @@ use bytes::Bytes;
 use crate::media::encryption::{CipherError, Encryption};
 use crate::media::fmp4::{self, ProtectionError};
 use crate::media::playlist::{
-    ListedPart, ListedSegment, LowLatency, MediaPlaylist, Position, RenditionReport, SKIP_UNTIL,
+    ListedPart, ListedSegment, LowLatency, MediaPlaylist, Position, RenditionReport, SKIP_UNTIL, Text,
 };
 use crate::media::segmenter::{Opening, Part, Rendition, TARGET_DURATION_SECS, part_length};
 use crate::media::timeline::MediaTime;
 use kept::{Format, Kept, Track};
 use names::Names;
 pub use names::owners;
+use past::Past;
 use protection::{Protection, SegmentKey};
+pub use window::Window;
 
-/// The most segments that a playlist lists, however short they are.
+/// The most segments that a playlist lists without DVR, however short they are.
 pub const MAX_LISTED: usize = 60;
 /// A playlist is never shorter than this many target durations (RFC 8216 section 6.2.2).
 const MIN_TARGET_DURATIONS: u64 = 3;
@@ -51,15 +55,6 @@ const MAX_CLOCK_ERROR: Duration = Duration::from_secs(10);
 /// How much the wall clock that times are told by may be corrected from one segment to the next.
 const MAX_CLOCK_STEP: Duration = Duration::from_millis(10);
 
-/// How much is listed and kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// How many segments a playlist lists; more if they are so short that three target durations aren't reached.
-    pub listed: usize,
-    /// How many segments stay fetchable behind the window, for players that read an older playlist.
-    pub grace: usize,
-}
-
 /// What kind of file a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
@@ -67,7 +62,9 @@ pub enum FileKind {
     Master,
     /// The DASH manifest.
     Manifest,
-    /// An init or media segment; never changes.
+    /// An init segment; never changes, and stays as long as a segment that needs it.
+    Init(Rendition),
+    /// A media segment; never changes.
     Media(Rendition),
     /// A part of a segment; never changes, and is of no use where there is no blocking reload.
     Part(Rendition),
@@ -112,10 +109,10 @@ pub struct Listing {
     /// Its name.
     pub name: String,
     /// All of it.
-    pub full: Bytes,
+    pub full: Text,
     /// Without what players know that read it before; the same as `full` if nothing can be left out.
-    pub delta: Bytes,
-    /// As a plain file, for servers that can't hold requests back.
+    pub delta: Text,
+    /// As a plain file without DVR, for servers that can't hold requests back.
     pub plain: Bytes,
     /// Where it ends.
     pub position: Position,
@@ -132,8 +129,12 @@ pub struct Update {
     pub files: Vec<File>,
     /// Playlists that appeared or changed.
     pub listings: Vec<Listing>,
+    /// Names of stored files that leave memory.
+    pub aged: Vec<String>,
     /// Names that are gone.
     pub gone: Vec<String>,
+    /// How many segments DVR does not show because they were not stored in time.
+    pub lost: usize,
 }
 
 /// What is the same for all segments of a rendition until it changes.
@@ -161,9 +162,15 @@ pub struct Presentation {
     own_epoch: SystemTime,
     /// What it is by the publisher's wall clock.
     recorded_epoch: Option<SystemTime>,
-    /// Segments, oldest first: first the grace ones, then the listed ones, then the open one.
+    /// Segments, oldest first: those that are listed no more, the past ones, the recent ones and the open one.
     kept: VecDeque<Kept>,
+    /// How many of them are recent, the open one included.
     listed: usize,
+    /// How many of them are past, and how long these are.
+    past: usize,
+    past_duration: Duration,
+    /// The past ones as each rendition's playlist lists them.
+    pasts: BTreeMap<Rendition, Past>,
     discontinuities: u64,
     period: MediaTime,
     lines: BTreeMap<Rendition, Line>,
@@ -190,6 +197,9 @@ impl Presentation {
             recorded_epoch: None,
             kept: VecDeque::new(),
             listed: 0,
+            past: 0,
+            past_duration: Duration::ZERO,
+            pasts: BTreeMap::new(),
             discontinuities: 0,
             period: MediaTime::default(),
             lines: BTreeMap::new(),
@@ -259,6 +269,9 @@ impl Presentation {
         for (rendition, format) in video.chain(audio) {
             let is_new = !self.lines.contains_key(&rendition);
             let init_uri = self.init(rendition, &format, told, opening.sequence)?;
+            if is_new {
+                self.unlist_past();
+            }
             if let (Format::Audio(config), true) = (&format, is_new) {
                 self.backfill(config, &init_uri, told, opening.start)?;
             }
@@ -277,6 +290,7 @@ impl Presentation {
             discontinuities: self.discontinuities,
             period: self.period,
             tracks,
+            aged: false,
         });
         self.listed += 1;
         self.slide();
@@ -307,7 +321,7 @@ impl Presentation {
             Some(key) => fmp4::protected_init(&body, protection::coding(rendition), &key.content)?,
             None => body,
         };
-        self.update.files.push(File { name: name.clone(), kind: FileKind::Media(rendition), body });
+        self.update.files.push(File { name: name.clone(), kind: FileKind::Init(rendition), body });
         let next_part = line.map_or(sequence.saturating_mul(PART_NUMBERS), |line| line.next_part);
         let position = line.map_or(Position::default(), |line| line.position);
         let line =
@@ -435,63 +449,33 @@ impl Presentation {
         self.offered().into_iter().map(sum).min().unwrap_or_default()
     }
 
-    fn window_segments(&self) -> impl DoubleEndedIterator<Item = &Kept> {
-        self.kept.iter().skip(self.kept.len().saturating_sub(self.listed))
-    }
-
-    /// A rendition's share of the window, as far as it is there.
+    /// A rendition's share of the recent segments, as far as it is there.
     fn tracks(&self, rendition: Rendition) -> impl Iterator<Item = &Track> {
-        self.window_segments()
-            .filter_map(move |kept| kept.tracks.get(&rendition))
-            .filter(|track| track.count > 0)
-    }
-
-    /// Lists no more than the window and the open segment, and keeps no more than the grace behind it.
-    fn slide(&mut self) {
-        let least = Duration::from_secs(TARGET_DURATION_SECS * MIN_TARGET_DURATIONS);
-        let mut total: Duration = self.window_segments().map(Kept::duration).sum();
-        while self.listed > self.window.listed.max(1).saturating_add(1) {
-            let first = self.window_segments().next().map_or(Duration::ZERO, Kept::duration);
-            total = total.saturating_sub(first);
-            if total < least && self.listed <= MAX_LISTED + 1 {
-                break;
-            }
-            self.listed -= 1;
-        }
-        while self.kept.len() > self.listed.saturating_add(self.window.grace) {
-            let Some(Kept { tracks, key, .. }) = self.kept.pop_front() else { break };
-            let needs = |kept: &Kept| kept.key.as_ref().map(Arc::as_ptr) == key.as_ref().map(Arc::as_ptr);
-            if !self.kept.iter().any(needs) {
-                self.update.gone.extend(key.map(|key| key.uri.clone()));
-            }
-            for track in tracks.into_values() {
-                let mut tracks = self.kept.iter().flat_map(|kept| kept.tracks.values());
-                if !tracks.any(|other| other.init_uri == track.init_uri) {
-                    self.update.gone.push(track.init_uri);
-                }
-                self.update.gone.extend(track.uri);
-                self.update.gone.extend(track.parts.into_iter().map(|(listed, _)| listed.uri));
-            }
-        }
+        self.recent().filter_map(move |kept| kept.tracks.get(&rendition)).filter(|track| track.count > 0)
     }
 
     /// Drops the parts that nobody needs any more: their segments are there.
     fn drop_parts(&mut self, rendition: Rendition) {
         let tracks = self.kept.iter_mut().rev().filter_map(|kept| kept.tracks.get_mut(&rendition));
         let complete = tracks.filter(|track| track.uri.is_some());
-        for track in complete.skip(SEGMENTS_WITH_PARTS + SEGMENTS_WITH_OLD_PARTS) {
+        let old = complete.skip(SEGMENTS_WITH_PARTS + SEGMENTS_WITH_OLD_PARTS);
+        for track in old.take_while(|track| !track.parts.is_empty()) {
             self.update.gone.extend(track.parts.drain(..).map(|(listed, _)| listed.uri));
         }
     }
 
     fn listing(&self, rendition: Rendition) -> Option<Listing> {
         let line = self.lines.get(&rendition)?;
+        let nothing = Past::default();
+        let past = self.pasts.get(&rendition).unwrap_or(&nothing);
         let listed = |kept: &&Kept| kept.tracks.get(&rendition).is_some_and(|track| track.count > 0);
-        let first = self.window_segments().find(listed)?;
+        let first = self.recent().find(listed)?;
+        let first_recent = (first.sequence, first.discontinuities_before());
+        let (media_sequence, discontinuity_sequence) = past.first().unwrap_or(first_recent);
         // From the end: how much lies behind each segment says whether a delta update leaves it out.
         let (mut behind, mut kept_by_delta, mut complete) = (Duration::ZERO, 0, 0);
         let mut segments: Vec<ListedSegment> = Vec::with_capacity(self.listed);
-        for kept in self.window_segments().rev() {
+        for kept in self.recent().rev() {
             let Some(track) = kept.tracks.get(&rendition).filter(|track| track.count > 0) else { continue };
             complete += usize::from(track.uri.is_some());
             let key = kept.key.as_ref().map(|key| key.listed(kept.sequence));
@@ -500,20 +484,14 @@ impl Presentation {
             kept_by_delta += usize::from(behind <= SKIP_UNTIL);
         }
         segments.reverse();
-        let own = u64::from(first.discontinuity);
+        kept_by_delta += past.within(SKIP_UNTIL.saturating_sub(behind));
         let hint = (!self.ended).then(|| self.names.part(rendition, line.next_part));
-        let others = self.lines.iter().filter(|(other, _)| **other != rendition && !self.ended);
-        let reports: Vec<RenditionReport> = others
-            .map(|(other, line)| RenditionReport {
-                uri: self.names.playlist(*other),
-                position: line.position,
-            })
-            .collect();
-        let full = MediaPlaylist {
-            media_sequence: first.sequence,
-            discontinuity_sequence: first.discontinuities.saturating_sub(own),
+        let reports = self.reports(rendition);
+        let playlist = MediaPlaylist {
+            media_sequence,
+            discontinuity_sequence,
+            independent_before: past.is_independent(),
             segments: &segments,
-            skipped: 0,
             low_latency: Some(LowLatency {
                 part_target: self.part_target,
                 hint: hint.as_deref(),
@@ -521,19 +499,40 @@ impl Presentation {
             }),
             ended: self.ended,
         };
-        let text = Bytes::from(full.to_string());
-        let skipped = segments.len().saturating_sub(kept_by_delta);
-        let delta = if skipped > 0 {
-            MediaPlaylist { skipped, ..full.clone() }.to_string().into()
-        } else {
-            text.clone()
-        };
+        let full = whole(&playlist, past, 0);
+        let skipped = (past.len() + segments.len()).saturating_sub(kept_by_delta);
+        let delta = if skipped > 0 { whole(&playlist, past, skipped) } else { full.clone() };
         let complete = segments.iter().position(|segment| segment.uri.is_none()).unwrap_or(segments.len());
-        let complete = segments.get(..complete).unwrap_or_default();
-        let plain = MediaPlaylist { segments: complete, low_latency: None, ..full }.to_string().into();
-        let (name, position) = (self.names.playlist(rendition), line.position);
-        Some(Listing { name, full: text, delta, plain, position, hint, ended: self.ended })
+        let plain = MediaPlaylist {
+            media_sequence: first_recent.0,
+            discontinuity_sequence: first_recent.1,
+            independent_before: true,
+            segments: segments.get(..complete).unwrap_or_default(),
+            low_latency: None,
+            ended: self.ended,
+        };
+        let (name, plain) = (self.names.playlist(rendition), plain.to_string().into());
+        Some(Listing { name, full, delta, plain, position: line.position, hint, ended: self.ended })
     }
+
+    /// Where the other renditions' playlists end.
+    fn reports(&self, rendition: Rendition) -> Vec<RenditionReport> {
+        let others = self.lines.iter().filter(|(other, _)| **other != rendition && !self.ended);
+        let reports = others.map(|(other, line)| RenditionReport {
+            uri: self.names.playlist(*other),
+            position: line.position,
+        });
+        reports.collect()
+    }
+}
+
+/// The playlist without so many of the segments before and in it.
+fn whole(playlist: &MediaPlaylist<'_>, past: &Past, skipped: usize) -> Text {
+    let (lead, middle) = past.text_from(skipped);
+    let before = past.last().filter(|_| skipped < past.len());
+    let head = format!("{}{lead}", playlist.head(skipped)).into();
+    let tail = playlist.rest(skipped.saturating_sub(past.len()), before, skipped == 0).to_string().into();
+    Text { head, middle, tail }
 }
 
 fn difference(one: SystemTime, other: SystemTime) -> Duration {

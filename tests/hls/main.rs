@@ -1,5 +1,6 @@
 //! HLS from real RTP to what players get: GStreamer publishes into taps, ffprobe judges what comes out.
 
+mod dvr;
 mod encryption;
 mod faults;
 mod ladder;

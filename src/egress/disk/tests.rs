@@ -86,7 +86,7 @@ struct Peer {
 
 impl Peer {
     fn new() -> Self {
-        let files = Arc::new(PeerFiles::new(Duration::from_millis(192)));
+        let files = Arc::new(PeerFiles::new(Duration::from_millis(192), None));
         Self { files, next: 0, held: Arc::default() }
     }
 
@@ -99,8 +99,8 @@ impl Peer {
         let text = Bytes::from(listed.join(" "));
         let listing = Listing {
             name: "p-video.m3u8".to_owned(),
-            full: text.clone(),
-            delta: text.clone(),
+            full: text.clone().into(),
+            delta: text.clone().into(),
             plain: text,
             position: Position::default(),
             hint: None,
@@ -108,7 +108,7 @@ impl Peer {
         };
         let gone = self.next.checked_sub(WINDOW).map(name).into_iter().collect();
         let files = vec![File { name: name(self.next), kind, body }];
-        self.files.apply(Update { files, listings: vec![listing], gone });
+        self.files.apply(Update { files, listings: vec![listing], gone, ..Update::default() });
         self.next += 1;
     }
 }

@@ -11,7 +11,7 @@ const LONG: Duration = Duration::from_secs(600);
 const PART: Duration = Duration::from_millis(192);
 
 fn files() -> Arc<PeerFiles> {
-    Arc::new(PeerFiles::new(PART))
+    Arc::new(PeerFiles::new(PART, None))
 }
 
 fn file(name: &str, body: &str) -> File {
@@ -34,7 +34,7 @@ fn listing(parts: u64) -> Listing {
 
 fn update(parts: u64) -> Update {
     let newest = file(&format!("video_a_p{}.m4s", parts - 1), "part");
-    Update { files: vec![newest], listings: vec![listing(parts)], gone: Vec::new() }
+    Update { files: vec![newest], listings: vec![listing(parts)], ..Update::default() }
 }
 
 /// A store with one peer whose playlist ends with so many parts of segment 10, and how long requests wait there.
@@ -58,7 +58,10 @@ async fn waiting(store: &Store, count: usize) {
 }
 
 async fn body(store: &Store, name: &str, directives: Directives) -> Result<Bytes, FetchError> {
-    store.fetch(name, directives).await.map(|file| file.body)
+    store.fetch(name, directives).await.map(|found| match found {
+        Fetched::InMemory(file) => file.body,
+        Fetched::OnDisk(_) => panic!("{name} left memory"),
+    })
 }
 
 #[test]

@@ -29,7 +29,7 @@ impl Presentation {
     /// The manifest of all complete segments in the window; none as long as there is none.
     pub(super) fn manifest(&self) -> Option<String> {
         let offered = self.offered();
-        let listed: Vec<&Kept> = self.window_segments().filter(|kept| kept.is_complete()).collect();
+        let listed: Vec<&Kept> = self.all_listed().filter(|kept| kept.is_complete()).collect();
         let last = listed.last()?;
         let end = last.tracks.values().map(Track::end).max()?;
         let start = MediaTime::default();

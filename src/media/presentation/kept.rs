@@ -43,9 +43,21 @@ pub(super) struct Kept {
     /// When the first segment behind the last discontinuity began.
     pub(super) period: MediaTime,
     pub(super) tracks: BTreeMap<Rendition, Track>,
+    /// Whether it left memory.
+    pub(super) aged: bool,
 }
 
 impl Kept {
+    /// Discontinuities before this segment's own.
+    pub(super) fn discontinuities_before(&self) -> u64 {
+        self.discontinuities.saturating_sub(u64::from(self.discontinuity))
+    }
+
+    /// Whether all of it is stored outside of memory.
+    pub(super) fn is_stored(&self) -> bool {
+        self.is_complete() && self.tracks.values().all(|track| track.count == 0 || track.stored)
+    }
+
     pub(super) fn duration(&self) -> Duration {
         self.tracks.values().map(|track| track.duration).max().unwrap_or_default()
     }
@@ -85,6 +97,8 @@ pub(super) struct Track {
     pub(super) filler: bool,
     /// Where it is, once it is complete.
     pub(super) uri: Option<String>,
+    /// Whether it is stored outside of memory.
+    pub(super) stored: bool,
     /// How many parts it has, whether they are still fetchable or not.
     pub(super) count: u64,
     pub(super) parts: Vec<(ListedPart, Bytes)>,
@@ -105,6 +119,7 @@ impl Track {
             independent: false,
             filler: true,
             uri: None,
+            stored: false,
             count: 0,
             parts: Vec::new(),
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::kept::{Format, Track};
+use super::past::Past;
 use super::{Presentation, TARGET_DURATION_SECS};
 use crate::media::playlist::{AudioAttributes, MasterPlaylist, Variant, VideoAttributes};
 use crate::media::segmenter::Rendition;
@@ -25,7 +26,9 @@ impl Presentation {
         let there = |rendition: &Rendition| self.tracks(*rendition).next().is_some();
         let listed: BTreeSet<Rendition> = self.lines.keys().copied().filter(there).collect();
         let alive = |rendition: &Rendition| {
-            !self.gone.contains(rendition) || self.tracks(*rendition).any(|track| !track.filler)
+            !self.gone.contains(rendition)
+                || self.has_real_past(*rendition)
+                || self.tracks(*rendition).any(|track| !track.filler)
         };
         let offered: BTreeSet<Rendition> = listed.iter().copied().filter(alive).collect();
         if offered.is_empty() { listed } else { offered }
@@ -42,7 +45,10 @@ impl Presentation {
         MasterPlaylist {
             variants,
             audio: if audio { self.audio_attributes() } else { None },
-            independent: offered.iter().all(|one| self.tracks(*one).all(|track| track.independent)),
+            independent: offered.iter().all(|one| {
+                let past = self.pasts.get(one).is_none_or(Past::is_independent);
+                past && self.tracks(*one).all(|track| track.independent)
+            }),
         }
     }
 
@@ -50,7 +56,7 @@ impl Presentation {
     pub(super) fn bit_rate(&self, rendition: Rendition, with_audio: bool) -> BitRate {
         let rate = |bytes: usize, time: Duration| (bytes as f64 * 8.0 / time.as_secs_f64().max(0.001)) as u64;
         let (mut peak, mut bytes, mut time) = (0, 0, Duration::ZERO);
-        for kept in self.window_segments() {
+        for kept in self.recent() {
             let Some(track) = kept.tracks.get(&rendition) else { continue };
             let audio = kept.tracks.get(&Rendition::Audio).filter(|_| with_audio);
             let size = track.bytes + audio.map_or(0, |audio| audio.bytes);

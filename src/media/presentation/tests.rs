@@ -1,8 +1,9 @@
 //! What is listed, kept and dropped.
 
+mod dvr;
 mod encryption;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::*;
@@ -11,7 +12,7 @@ use crate::media::fmp4::tests::{audio_config, video_config};
 use crate::media::fmp4::{AAC_FRAME_SAMPLES, Sample, VIDEO_TIMESCALE};
 use crate::media::segmenter::VideoId;
 
-const WINDOW: Window = Window { listed: 5, grace: 3 };
+const WINDOW: Window = Window { listed: 5, grace: 3, dvr: Duration::ZERO };
 const VIDEO: Rendition = Rendition::Video(VideoId::BEST);
 
 /// How the next segments look.
@@ -24,11 +25,25 @@ struct Look {
     filler: bool,
 }
 
+/// A playlist as players get it.
+struct Read {
+    full: Bytes,
+    delta: Bytes,
+    plain: Bytes,
+    position: Position,
+    hint: Option<String>,
+}
+
 /// A presentation, and what a player could fetch.
 struct Shown {
     presentation: Presentation,
     files: BTreeMap<String, Bytes>,
-    listings: BTreeMap<String, Listing>,
+    /// Files that left memory.
+    on_disk: BTreeSet<String>,
+    /// Whether segments are stored.
+    storing: bool,
+    lost: usize,
+    listings: BTreeMap<String, Read>,
     look: Look,
     /// How many pictures of 32 ms a part has.
     pictures: usize,
@@ -48,6 +63,9 @@ impl Shown {
         Self {
             presentation: Presentation::new("p".to_owned(), window, part, SystemTime::UNIX_EPOCH),
             files: BTreeMap::new(),
+            on_disk: BTreeSet::new(),
+            storing: true,
+            lost: 0,
             listings: BTreeMap::new(),
             look: Look { discontinuity: false, sizes: vec![(640, 360)], audio: true, filler: false },
             pictures: 6,
@@ -57,22 +75,29 @@ impl Shown {
         }
     }
 
-    /// Encrypted, with a new key every `segments_per_key` segments. Keys are numbered from 1.
+    /// Encrypted, with a new key every `segments_per_key` segments. Keys are numbered from 1 to 15.
     fn encrypted(method: Method, segments_per_key: u64) -> Self {
+        Self::new().with_keys(method, segments_per_key)
+    }
+
+    fn with_keys(mut self, method: Method, segments_per_key: u64) -> Self {
         let mut number = 0;
         let keys = Box::new(move || {
-            number += 1;
+            number = number % 15 + 1;
             let [id, secret, iv] = [0, 1, 2].map(|what| [number * 16 + what; BLOCK_BYTES]);
             ContentKey { id, secret, iv }
         });
-        let mut shown = Self::new();
-        shown.presentation = shown.presentation.encrypted(Encryption { method, segments_per_key, keys });
-        shown
+        self.presentation = self.presentation.encrypted(Encryption { method, segments_per_key, keys });
+        self
     }
 
     fn update(&mut self) {
         let update = self.presentation.take_update();
+        self.lost += update.lost;
         for file in update.files {
+            if self.storing && matches!(file.kind, FileKind::Media(_)) {
+                assert!(self.presentation.stored(&file.name));
+            }
             let same = self.files.insert(file.name.clone(), file.body.clone());
             let changes = same.is_some_and(|before| before != file.body);
             assert!(
@@ -81,11 +106,17 @@ impl Shown {
                 file.name
             );
         }
-        for listing in update.listings {
-            self.listings.insert(listing.name.clone(), listing);
+        for Listing { name, full, delta, plain, position, hint, .. } in update.listings {
+            let (full, delta) = (full.join(), delta.join());
+            self.listings.insert(name, Read { full, delta, plain, position, hint });
+        }
+        for name in update.aged {
+            assert!(self.files.contains_key(&name), "{name} is not there to leave memory");
+            assert!(self.on_disk.insert(name.clone()), "{name} left memory twice");
         }
         for name in update.gone {
             assert!(self.files.remove(&name).is_some(), "{name} was gone already");
+            self.on_disk.remove(&name);
         }
         for (name, listing) in &self.listings {
             for line in text(&listing.full).lines().filter(|line| !line.contains("PRELOAD-HINT")) {
@@ -125,28 +156,31 @@ impl Shown {
         video.chain(self.look.audio.then_some(Rendition::Audio)).collect()
     }
 
-    /// A part of every rendition: pictures of 5000 bytes, and half as many audio frames again of 300 bytes.
+    /// A part of every rendition.
     fn parts(&mut self) {
-        for rendition in self.renditions() {
-            let (rate, count, size, duration) = match rendition {
-                Rendition::Video(_) => (VIDEO_TIMESCALE, self.pictures, 5000, 32 * 90),
-                Rendition::Audio => (48_000, self.pictures * 3 / 2, 300, AAC_FRAME_SAMPLES),
-            };
-            let sample = Sample { data: Bytes::from(vec![0; size]), duration, composition: 0, sync: true };
-            let repeated = vec![Sample { duration: 1, ..sample.clone() }; self.repeated];
-            let part = Part {
-                sequence: self.next,
-                rendition,
-                rate,
-                base: self.now.ticks(rate),
-                samples: [repeated, vec![sample; count]].concat(),
-                independent: true,
-                filler: self.look.filler,
-            };
-            self.presentation.push(&part).unwrap();
-        }
+        self.renditions().into_iter().for_each(|rendition| self.part(rendition));
         self.now = self.now + Duration::from_millis(32) * u32::try_from(self.pictures).unwrap();
         self.update();
+    }
+
+    /// A part of a rendition: pictures of 5000 bytes, or half as many audio frames again of 300 bytes.
+    fn part(&mut self, rendition: Rendition) {
+        let (rate, count, size, duration) = match rendition {
+            Rendition::Video(_) => (VIDEO_TIMESCALE, self.pictures, 5000, 32 * 90),
+            Rendition::Audio => (48_000, self.pictures * 3 / 2, 300, AAC_FRAME_SAMPLES),
+        };
+        let sample = Sample { data: Bytes::from(vec![0; size]), duration, composition: 0, sync: true };
+        let repeated = vec![Sample { duration: 1, ..sample.clone() }; self.repeated];
+        let part = Part {
+            sequence: self.next,
+            rendition,
+            rate,
+            base: self.now.ticks(rate),
+            samples: [repeated, vec![sample; count]].concat(),
+            independent: true,
+            filler: self.look.filler,
+        };
+        self.presentation.push(&part).unwrap();
     }
 
     fn close(&mut self) {
@@ -241,7 +275,7 @@ fn sound_that_comes_late_was_silence_before() {
 
 #[test]
 fn the_newest_segments_have_parts_and_old_parts_stay_for_a_grace() {
-    let mut shown = Shown::with_window(Window { listed: 12, grace: 3 });
+    let mut shown = Shown::with_window(Window { listed: 12, ..WINDOW });
     (0..12).for_each(|_| shown.push(10));
     shown.open();
     shown.parts();
@@ -287,7 +321,7 @@ fn positions_and_reports_tell_where_the_renditions_end() {
 
 #[test]
 fn a_delta_update_leaves_out_what_is_far_behind() {
-    let mut shown = Shown::with_window(Window { listed: 20, grace: 3 });
+    let mut shown = Shown::with_window(Window { listed: 20, ..WINDOW });
     (0..9).for_each(|_| shown.push(10));
     let listing = &shown.listings["p-video.m3u8"];
     assert_eq!(listing.full, listing.delta, "17 s: nothing can be left out");
