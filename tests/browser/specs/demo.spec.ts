@@ -98,6 +98,39 @@ test('refusals and missing devices are said in words', async ({ weir, publishing
   await demo.page.context().close();
 });
 
+test.describe('with DVR', () => {
+  test.use({ network: { settings: { WEIR_HLS_DVR_SECS: '600', WEIR_HLS_WINDOW_SEGMENTS: '3' } } });
+
+  test('viewers go back to the beginning and to the live edge again', async ({
+    weir,
+    publishingBrowser,
+    watchingBrowser,
+  }) => {
+    const publisher = await open(weir, publishingBrowser, DESK);
+    const viewer = await open(weir, watchingBrowser, PHONE);
+    await publisher.publish({ resolution: '640 × 360' });
+    const card = viewer.card(await publisher.ownPeerId());
+    await card.watchOver('HLS');
+    const slider = card.root.getByRole('slider', { name: 'Position in the stream' });
+    await expect(slider).toBeVisible({ timeout: 60_000 });
+    await expect(slider).toHaveAttribute('aria-valuetext', 'live');
+
+    await slider.press('Home');
+    const live = card.root.getByRole('button', { name: /^−0:[1-5]\d · Go live$/ });
+    await card.expectPlaying(/^HLS · H\.264 · AAC$/);
+    await expect(live).toBeEnabled();
+    await expect(card.figure('latency')).toHaveText(/^[1-9]\d\.\d s$/);
+    await expectReachable(viewer);
+
+    await live.click();
+    await card.expectPlaying(/^HLS · H\.264 · AAC$/);
+    await expect(slider).toHaveAttribute('aria-valuetext', 'live');
+    await expect(card.figure('latency')).toHaveText(/^(\d\.\d s|\d+ ms)$/);
+    await publisher.page.context().close();
+    await viewer.page.context().close();
+  });
+});
+
 async function open(weir: Weir, browser: Browser, options: BrowserContextOptions): Promise<Demo> {
   const context = await browser.newContext(options);
   const page = await context.newPage();

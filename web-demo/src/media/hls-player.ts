@@ -65,6 +65,18 @@ export class HlsPlayer {
     return { codecs: this.#codecs(), bitrate: this.#bitrate(), ...this.#latency() };
   }
 
+  /** What can be played, in the element's seconds, from the oldest segment to where a live viewer is. */
+  playable(): { start: number; live: number } | undefined {
+    const hls = this.#hls;
+    if (!hls) {
+      const { seekable } = this.#video;
+      return seekable.length === 0 ? undefined : { start: seekable.start(0), live: seekable.end(seekable.length - 1) };
+    }
+    const start = hls.levels[hls.currentLevel]?.details?.fragments[0]?.start;
+    const live = hls.liveSyncPosition;
+    return start === undefined || live === null ? undefined : { start, live };
+  }
+
   async #start(): Promise<void> {
     const { default: HlsJs } = await import('hls.js');
     if (this.#stopped.signal.aborted) {

@@ -12,7 +12,7 @@ const HURRY_UNTIL_S = 0.03;
 /** Nothing is hurried with less than this in front, in seconds: a part of 200 ms, and time to load the next one. */
 const MIN_AHEAD_S = 0.3;
 /** Who is further behind than this, in seconds, went back on purpose. */
-const MAX_BEHIND_S = 10;
+export const MAX_BEHIND_S = 10;
 
 /** What hls.js is told: after a stall it stays a little further behind; its default of a second would double the latency. */
 export const LIVE_EDGE = { liveSyncOnStallIncrease: 0.25 };

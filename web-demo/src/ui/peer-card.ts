@@ -8,6 +8,7 @@ import type { RemotePeer } from '../media/viewer';
 import { copyText } from './copy';
 import { find, setToggle } from './dom';
 import { set, showFigures } from './figures';
+import { Rewind } from './rewind';
 
 type Protocol = 'webrtc' | 'hls';
 
@@ -19,6 +20,7 @@ export class PeerCard {
   readonly #cover: HTMLElement;
   readonly #coverText: HTMLElement;
   readonly #radios: Record<Protocol, HTMLInputElement>;
+  readonly #rewind: Rewind;
   #protocol: Protocol = 'webrtc';
   #chosen: Protocol | undefined;
   #peer: RemotePeer | undefined;
@@ -42,6 +44,7 @@ export class PeerCard {
       webrtc: find(this.element, 'input[value="webrtc"]', HTMLInputElement),
       hls: find(this.element, 'input[value="hls"]', HTMLInputElement),
     };
+    this.#rewind = new Rewind(this.element, this.#video);
     this.#label();
     this.#listen();
     this.#render();
@@ -78,6 +81,7 @@ export class PeerCard {
     } else {
       this.#measureHls();
     }
+    this.#rewind.show(this.#hls?.playable());
     this.#render();
   }
 
