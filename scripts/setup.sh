@@ -20,6 +20,7 @@ test_packages=(
   firefox-esr
   ffmpeg
   gstreamer1.0-tools # gst-launch-1.0
+  mpv
   openssl # decrypts what weir encrypted
   procps
 )

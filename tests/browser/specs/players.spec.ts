@@ -5,7 +5,7 @@ import type { Page } from '@playwright/test';
 import type { OtherPlayer } from '../harness/other-players';
 import { expect, test } from '../support/fixtures';
 import { playable } from '../support/live';
-import { framesOfFfplay, framesOfGStreamer } from '../support/programs';
+import { framesOfFfplay, framesOfGStreamer, framesOfMpv } from '../support/programs';
 import { ServedPlaylists } from '../support/served-playlists';
 
 const STREAM = { audio: true, video: { width: 640, height: 360 }, codec: 'video/H264', keepResolution: true };
@@ -78,10 +78,14 @@ test('players for DASH play it', async ({ weir, publisher, audience }) => {
   }
 });
 
-test('ffplay and GStreamer play it', async ({ weir, publisher }) => {
+test('ffplay, mpv and GStreamer play it', async ({ weir, publisher }) => {
   const { peerId } = await publisher.join(STREAM);
   const master = await playable(weir, peerId);
-  const all = { ffplay: await framesOfFfplay(master, PLAY_S), GStreamer: await framesOfGStreamer(master, PLAY_S) };
+  const all = {
+    ffplay: await framesOfFfplay(master, PLAY_S),
+    mpv: await framesOfMpv(master, PLAY_S),
+    GStreamer: await framesOfGStreamer(master, PLAY_S),
+  };
   for (const [name, { pictures, sounds, complaints }] of Object.entries(all)) {
     expect(complaints, name).toEqual([]);
     expect(pictures, name).toBeGreaterThan(0);

@@ -32,6 +32,18 @@ export async function framesOfFfplay(url: string, seconds: number): Promise<Show
   return { ...shown, complaints: [...shown.complaints, ...complaints] };
 }
 
+/** Lets mpv play until it has shown `seconds` of pictures. */
+export async function framesOfMpv(url: string, seconds: number): Promise<Shown> {
+  const filters = ['--vf=lavfi=[showinfo]', '--af=lavfi=[ashowinfo]'];
+  const flags = ['--no-config', '--vo=null', '--ao=null', '--msg-level=ffmpeg=v', ...filters, url];
+  const mpv = spawn('mpv', flags, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const times = (filter: string) => (lines: string[]) =>
+    lines.filter((line) => line.includes(`${filter}_`)).flatMap((line) => timeIn(/ pts_time:([\d.]+)/, line));
+  const { shown, lines } = await watch(mpv, seconds, times('_showinfo'), times('_ashowinfo'));
+  const complaints = lines.filter((line) => /warning|error|fatal/i.test(line) && !HARMLESS.test(line));
+  return { ...shown, complaints: [...shown.complaints, ...complaints] };
+}
+
 /** Lets GStreamer play until it has shown `seconds` of pictures. */
 export async function framesOfGStreamer(url: string, seconds: number): Promise<Shown> {
   const sink = (name: string) => ['!', 'fakesink', `name=${name}`, 'silent=false', 'sync=true'];
