@@ -299,8 +299,8 @@ impl Viewer {
         parts.filter_map(|name| self.files.get(name)).flat_map(|body| body.to_vec()).collect()
     }
 
-    /// How many moments of 10 ms of the sound are much below its loudness, and how many there are.
-    pub(crate) fn quiet_moments(&self) -> Result<(usize, usize)> {
+    /// How often the sound stops for less than `longest`, and for how many moments of 10 ms it is there.
+    pub(crate) fn short_silences(&self, longest: Duration) -> Result<(usize, usize)> {
         let init = &self.audio.all.values().next().context("no sound")?.init;
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("sound.mp4");
@@ -310,10 +310,11 @@ impl Viewer {
         let sound = command.output().context("ffmpeg can't be run")?.stdout;
         let samples = sound.chunks_exact(4).filter_map(|bytes| bytes.try_into().ok().map(f32::from_le_bytes));
         let samples: Vec<f32> = samples.map(f32::abs).collect();
-        let moments: Vec<f32> =
-            samples.chunks_exact(480).map(|moment| moment.iter().copied().fold(0.0, f32::max)).collect();
-        let quiet = moments.iter().filter(|loudness| **loudness < 0.3).count();
-        Ok((quiet, moments.len()))
+        let is_quiet = |moment: &[f32]| moment.iter().all(|sample| *sample < 0.3);
+        let quiet: Vec<bool> = samples.chunks_exact(480).map(is_quiet).collect();
+        let runs = quiet.chunk_by(|one, next| one == next);
+        let is_short = |run: &&[bool]| run[0] && run.len() < longest.as_millis() as usize / 10;
+        Ok((runs.filter(is_short).count(), quiet.iter().filter(|quiet| !**quiet).count()))
     }
 
     /// What ffprobe finds in a rendition, for each of its init segments in order.
