@@ -10,6 +10,7 @@ mod feed;
 mod file;
 mod ladder;
 mod meter;
+mod numbers;
 mod peer;
 mod pipeline;
 mod store;
@@ -401,8 +402,9 @@ impl Egress {
         let part_target = part_length(Duration::from_millis(self.inner.config.part_ms));
         let shelf = self.inner.archive.as_ref().map(Archive::shelf);
         let files = Arc::new(PeerFiles::new(part_target, shelf));
+        let before = previous.as_ref().map(|previous| previous.files.next_sequence());
+        files.set_next_sequence(before.unwrap_or_else(|| self.inner.store.first_sequence(peer)));
         let previous = previous.map(|previous| {
-            files.set_next_sequence(previous.files.next_sequence());
             previous.end(Ending::Replaced);
             previous.task
         });

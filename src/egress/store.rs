@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
 use super::archive::Shelf;
+use super::numbers::{MEDIA_CACHE_CONTROL, Numbers};
 use super::stored::StoredFile;
 use super::{HlsFile, MANIFEST_TYPE, PLAYLIST_TYPE};
 use crate::ids::PeerId;
@@ -354,7 +355,7 @@ const fn headers(kind: FileKind) -> (&'static str, &'static str) {
                 Rendition::Video(_) => "video/mp4",
                 Rendition::Audio => "audio/mp4",
             };
-            (content_type, "public, max-age=3600, immutable")
+            (content_type, MEDIA_CACHE_CONTROL)
         }
     }
 }
@@ -363,6 +364,7 @@ const fn headers(kind: FileKind) -> (&'static str, &'static str) {
 #[derive(Debug, Default)]
 pub(super) struct Store {
     peers: RwLock<HashMap<PeerId, Arc<PeerFiles>>>,
+    numbers: Mutex<Numbers>,
     waiting: Waiting,
 }
 
@@ -377,7 +379,17 @@ impl Store {
         let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
         if peers.get(peer).is_some_and(|current| Arc::ptr_eq(current, files)) {
             peers.remove(peer);
+            self.numbers().note(Instant::now(), peer, files.next_sequence());
         }
+    }
+
+    /// The number of the first segment of a peer that has no files.
+    pub(super) fn first_sequence(&self, peer: &PeerId) -> u64 {
+        self.numbers().first(Instant::now(), peer)
+    }
+
+    fn numbers(&self) -> MutexGuard<'_, Numbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The peer that has, or will have, a file of this name.

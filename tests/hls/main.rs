@@ -331,6 +331,29 @@ async fn shutdown_ends_every_playlist_in_time_and_leaves_whole_files() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_a_stream_gave_is_not_given_by_the_next_one_of_the_same_peer() -> Result<()> {
+    let mut server = serve(|_, _| ())?;
+    let peer: PeerId = "p".parse()?;
+    let mut lives = Vec::new();
+    for _ in 0..2 {
+        let _audio = server.publish("p", Codec::Opus, (0, 0))?;
+        let mut viewer = Viewer::new(&server.egress, "p");
+        viewer.until(PATIENCE, segments(0, 2)).await?;
+        server.egress.end_peer(&peer);
+        viewer.until(PATIENCE, |viewer| viewer.audio.newest.ended).await?;
+        while server.event().await? != EgressEvent::Gone(peer.clone()) {}
+        lives.push(viewer);
+    }
+    let last = lives[0].audio.all.last_key_value().map(|(number, _)| *number);
+    let first = lives[1].audio.all.first_key_value().map(|(number, _)| *number);
+    assert!(first > last, "{first:?} after {last:?}");
+    let media = |name: &&String| name.ends_with(".m4s") || name.ends_with(".mp4");
+    let again = lives[0].files.keys().filter(media).find(|name| lives[1].files.contains_key(*name));
+    assert_eq!(again, None);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lost_sound_is_concealed() -> Result<()> {
     let server = serve(|_, _| ())?;
     let audio = server.publish("p", Codec::Opus, (0, 0))?;
