@@ -98,6 +98,12 @@ impl<'a> RtpView<'a> {
         Ok(Self { packet, header_len, payload_len, extension })
     }
 
+    /// Bytes of the whole packet.
+    #[must_use]
+    pub fn packet_len(&self) -> usize {
+        self.packet.len()
+    }
+
     /// The marker bit: for video, the last packet of a frame.
     #[must_use]
     pub fn marker(&self) -> bool {

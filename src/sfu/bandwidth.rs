@@ -1,13 +1,14 @@
 //! Congestion control of a transport: what its peer is told of the packets that it sends, and how much the path to it
 //! takes. All of it in simulated time: instants are arguments, and nothing here sends by itself.
 //!
-//! Towards weir, a browser estimates its path from the feedback of [`incoming`]. Towards a viewer, [`outgoing`] keeps
-//! what was [`sent`], learns what became of it, and lets the [`estimator`] judge by the [`trend`] of the delay, by
-//! loss and by [`probe`]s; [`allocate`] decides which layers the consumers get of it, and the [`pacer`] spreads what is
-//! more than the path takes at once.
+//! Towards weir, a browser estimates its path from the feedback of [`incoming`], or is told an estimate made of what is
+//! [`arriving`]. Towards a viewer, [`outgoing`] keeps what was [`sent`], learns what became of it, and lets the
+//! [`estimator`] judge by the [`trend`] of the delay, by loss and by [`probe`]s; [`allocate`] decides which layers the
+//! consumers get of it, and the [`pacer`] spreads what is more than the path takes at once.
 
 pub mod allocate;
 pub mod arrivals;
+pub mod arriving;
 pub mod copies;
 pub mod estimator;
 pub mod incoming;

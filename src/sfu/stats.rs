@@ -206,6 +206,9 @@ pub struct TransportStats {
     /// What the path to the peer is thought to take, in bit/s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub available_outgoing_bitrate: Option<u64>,
+    /// What the path from the peer is thought to take, in bit/s, where that is estimated here (REMB).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub available_incoming_bitrate: Option<u64>,
     /// What the peer was asked to stay below, in bit/s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_incoming_bitrate: Option<u64>,
@@ -354,6 +357,7 @@ fn transport_stats(transport: &Transport, timestamp: u64) -> TransportStats {
         rtx_bytes_sent: traffic.rtx_sent.bytes,
         rtx_send_bitrate: traffic.rtx_sent.bitrate,
         available_outgoing_bitrate: outgoing.and_then(|outgoing| outgoing.available()).map(|rate| rate.0),
+        available_incoming_bitrate: transport.bandwidth.incoming.estimate().map(|rate| rate.0),
         max_incoming_bitrate: transport.bandwidth.incoming.limit().map(|rate| rate.0),
         max_outgoing_bitrate: max_outgoing.map(|rate| rate.0),
         min_outgoing_bitrate: min_outgoing.map(|rate| rate.0),

@@ -15,6 +15,7 @@ mod peer;
 mod pipe;
 mod plain;
 mod plot;
+mod remb;
 mod sctp_peer;
 mod speakers;
 mod stats;

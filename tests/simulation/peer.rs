@@ -36,6 +36,8 @@ const HISTORY: usize = 2000;
 pub(crate) const WIDE_SEQUENCE: u8 = 7;
 /// The id of the dependency descriptor, here and at the server.
 pub(crate) const DEPENDENCY: u8 = 8;
+/// The id of the absolute send time.
+pub(crate) const ABS_SEND_TIME: u8 = 4;
 /// Ids of the extensions that name streams: MID, RID and repaired RID.
 pub(crate) const NAMES: [u8; 3] = [1, 2, 3];
 /// The id of the audio level extension.
@@ -131,6 +133,8 @@ pub(crate) struct Peer {
     pub(crate) padding: usize,
     /// Bitrates that the server allowed by REMB.
     pub(crate) allowed: Vec<u64>,
+    /// The clock that its packets carry the time of, if they do.
+    pub(crate) send_clock: Option<Instant>,
     pub(crate) now: Instant,
     /// Its data channels, once it opened them.
     pub(crate) sctp: Option<SctpPeer>,
@@ -197,6 +201,7 @@ impl Peer {
             reports_arrivals: true,
             padding: 0,
             allowed: Vec::new(),
+            send_clock: None,
             now,
             sctp: None,
         }
@@ -331,6 +336,10 @@ impl Peer {
         };
         if !dependency.is_empty() {
             add(DEPENDENCY, dependency);
+        }
+        if let Some(epoch) = self.send_clock {
+            let time = ((self.now - epoch).as_micros() << 18) / 1_000_000;
+            add(ABS_SEND_TIME, &(time as u32).to_be_bytes()[1..]);
         }
         let repaired = if payload_type == RTX { ssrc - 1 } else { ssrc };
         if let Some([mid, rid]) = self.names.get(&repaired) {

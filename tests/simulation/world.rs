@@ -40,7 +40,7 @@ pub(crate) struct World {
     /// Whether viewers tell of their paths, so that what they get depends on it.
     pub(crate) viewers_report: bool,
     pub(crate) capabilities: RtpCapabilities,
-    server: SocketAddr,
+    pub(crate) server: SocketAddr,
 }
 
 struct Outgoing {
@@ -284,10 +284,16 @@ impl Camera {
 
     /// A camera with about this bitrate, whose key frames are four times as large as others.
     pub(crate) fn with_bitrate(peer: usize, ssrc: u32, kbps: usize) -> Self {
+        let mut camera = Self { key_frame_factor: 4, ..Self::new(peer, ssrc, 1) };
+        camera.set_bitrate(kbps);
+        camera
+    }
+
+    /// From the next frame on.
+    pub(crate) fn set_bitrate(&mut self, kbps: usize) {
         let frame = kbps * 1000 / 8 / 30;
-        let packets_per_frame = frame.div_ceil(1000);
-        let packet_len = frame / packets_per_frame - 14;
-        Self { packet_len, key_frame_factor: 4, ..Self::new(peer, ssrc, packets_per_frame) }
+        self.packets_per_frame = frame.div_ceil(1000);
+        self.packet_len = (frame / self.packets_per_frame).saturating_sub(14);
     }
 
     /// Sends one frame.

@@ -169,6 +169,11 @@ impl Estimator {
         self.last_change = Some(now);
     }
 
+    /// Begins anew with `bitrate`, which has arrived.
+    pub fn restart(&mut self, bitrate: Bitrate) {
+        self.target = (bitrate.0 as f64).clamp(self.range.0, self.range.1);
+    }
+
     /// The peer has reported nothing for a while although it was sent something.
     pub fn starve(&mut self, now: Instant) {
         self.target = (self.target / 2.0).clamp(self.range.0, self.range.1);

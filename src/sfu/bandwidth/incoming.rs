@@ -1,5 +1,6 @@
 //! What a publisher is told, so that it finds out how much its path takes: transport-wide feedback on every packet
-//! where it was negotiated, and a limit by REMB where one was asked for (`maxIncomingBitrate`).
+//! where it was negotiated, else an estimate by REMB where that was; and a limit by REMB where one was asked for
+//! (`maxIncomingBitrate`).
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use crate::ids::Bitrate;
 use crate::media::rtcp::remb;
 use crate::media::rtp::RtpView;
 use crate::sfu::bandwidth::arrivals::Arrivals;
+use crate::sfu::bandwidth::arriving::Arriving;
 
 /// How long arrivals wait for their feedback.
 pub const FEEDBACK_INTERVAL: Duration = Duration::from_millis(100);
@@ -21,6 +23,8 @@ const UNLIMITED_MESSAGES: u8 = 4;
 #[derive(Debug, Default)]
 pub struct Incoming {
     feedback: Option<Feedback>,
+    /// What is estimated here, for a publisher that gets no feedback.
+    arriving: Option<Box<Arriving>>,
     /// What the application allows the peer to send.
     limit: Option<Bitrate>,
     /// Messages that still have to say that there is no limit any more.
@@ -39,23 +43,52 @@ struct Feedback {
 }
 
 impl Incoming {
-    /// Begins with feedback if a producer's parameters say that its publisher understands it.
+    /// Begins with what a producer's publisher understands. Transport-wide feedback takes the place of an estimate:
+    /// senders go by the lower one of both.
     pub fn add_producer(&mut self, now: Instant, parameters: &RtpParameters) {
-        let mut extensions = parameters.header_extensions.iter();
-        let extension = extensions.find(|extension| extension.uri == Uri::TransportWideCcDraft01);
+        let extension = |uri: Uri| {
+            let known = parameters.header_extensions.iter().find(|extension| extension.uri == uri);
+            known.and_then(|extension| u8::try_from(extension.id).ok())
+        };
         let has_feedback =
-            parameters.codecs.iter().any(|codec| codec.rtcp_feedback().contains(&RtcpFeedback::TransportCc));
-        let Some(extension) = extension.and_then(|extension| u8::try_from(extension.id).ok()) else { return };
-        if has_feedback && self.feedback.is_none() {
-            self.feedback = Some(Feedback { extension, arrivals: Arrivals::new(now), media: 0, due: None });
+            |kind: RtcpFeedback| parameters.codecs.iter().any(|codec| codec.rtcp_feedback().contains(&kind));
+        let wide = extension(Uri::TransportWideCcDraft01).filter(|_| has_feedback(RtcpFeedback::TransportCc));
+        let timed = extension(Uri::AbsSendTime).filter(|_| has_feedback(RtcpFeedback::GoogRemb));
+        match (wide, timed) {
+            _ if self.feedback.is_some() => {}
+            (Some(extension), _) => {
+                let arrivals = Arrivals::new(now);
+                self.feedback = Some(Feedback { extension, arrivals, media: 0, due: None });
+                let told = self.arriving.take().and_then(|arriving| arriving.estimate());
+                if told.is_some() && self.limit.is_none() {
+                    self.end_limit(now);
+                }
+            }
+            (None, Some(extension)) if self.arriving.is_none() => {
+                self.arriving = Some(Box::new(Arriving::new(now, extension)));
+            }
+            _ => {}
         }
     }
 
     /// Limits what the peer sends, or ends the limit.
     pub fn set_limit(&mut self, now: Instant, limit: Option<Bitrate>) {
         let had_limit = std::mem::replace(&mut self.limit, limit).is_some();
-        self.unlimited = if had_limit && limit.is_none() { UNLIMITED_MESSAGES } else { 0 };
-        self.limit_due = (self.limit.is_some() || self.unlimited > 0).then_some(now);
+        self.unlimited = 0;
+        self.limit_due = self.limit.map(|_| now);
+        if had_limit && limit.is_none() {
+            self.end_limit(now);
+        }
+    }
+
+    fn end_limit(&mut self, now: Instant) {
+        (self.unlimited, self.limit_due) = (UNLIMITED_MESSAGES, Some(now));
+    }
+
+    /// What the peer's path is thought to take, where that is estimated here.
+    #[must_use]
+    pub fn estimate(&self) -> Option<Bitrate> {
+        self.arriving.as_ref().and_then(|arriving| arriving.estimate())
     }
 
     /// What the peer may send.
@@ -67,7 +100,9 @@ impl Incoming {
     /// Notes a packet. True if its feedback is the next one, so that a timer has to be set.
     #[inline]
     pub(super) fn note_arrival(&mut self, now: Instant, view: &RtpView<'_>) -> bool {
-        let Some(feedback) = &mut self.feedback else { return false };
+        let Some(feedback) = &mut self.feedback else {
+            return self.arriving.as_mut().is_some_and(|arriving| arriving.note(now, view));
+        };
         let mut extensions = view.extensions();
         let value = extensions.find(|(id, _)| *id == feedback.extension).map(|(_, value)| value);
         let Some(sequence) = value.and_then(|value| value.try_into().ok()).map(u16::from_be_bytes) else {
@@ -82,23 +117,37 @@ impl Incoming {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let feedback = self.feedback.as_ref().and_then(|feedback| feedback.due);
-        [feedback, self.limit_due].into_iter().flatten().min()
+        let estimate = self.arriving.as_ref().and_then(|arriving| arriving.poll_timeout());
+        [feedback, estimate, self.limit_due].into_iter().flatten().min()
     }
 
-    /// Gives `send` each RTCP packet that is due.
-    pub fn handle_timeout(&mut self, now: Instant, sender: u32, mut send: impl FnMut(Vec<u8>)) {
+    /// Gives `send` each RTCP packet that is due; `media` are the streams that the peer sends.
+    pub fn handle_timeout(
+        &mut self,
+        now: Instant,
+        sender: u32,
+        media: impl Iterator<Item = u32>,
+        mut send: impl FnMut(Vec<u8>),
+    ) {
         if let Some(feedback) = self.feedback.as_mut().filter(|feedback| is_due(feedback.due, now)) {
             feedback.due = None;
             feedback.arrivals.report(now, sender, feedback.media, &mut send);
         }
+        let limit = self.limit;
+        let mut told = self.arriving.as_mut().and_then(|arriving| arriving.handle_timeout(now, limit));
         if is_due(self.limit_due, now) {
-            let mut message = Vec::with_capacity(24);
             // Zero means no limit to libwebrtc's sender.
-            remb::write(&mut message, sender, self.limit.map_or(0, |limit| limit.0), &[]);
-            send(message);
+            let bounds = [self.estimate(), self.limit].into_iter().flatten();
+            told = Some(bounds.min().unwrap_or(Bitrate(0)));
             self.unlimited = self.unlimited.saturating_sub(1);
             let goes_on = self.limit.is_some() || self.unlimited > 0;
             self.limit_due = goes_on.then_some(now + LIMIT_INTERVAL);
+        }
+        if let Some(bitrate) = told {
+            let media: Vec<u32> = media.collect();
+            let mut message = Vec::with_capacity(24 + 4 * media.len());
+            remb::write(&mut message, sender, bitrate.0, &media);
+            send(message);
         }
     }
 }
@@ -120,7 +169,7 @@ mod tests {
         let mut run = |incoming: &mut Incoming, messages: usize| {
             for _ in 0..messages {
                 let Some(due) = incoming.poll_timeout() else { break };
-                incoming.handle_timeout(due, 1, |message| {
+                incoming.handle_timeout(due, 1, [7].into_iter(), |message| {
                     read(&message, |item| told.push(format!("{item:?}"))).unwrap();
                 });
             }

@@ -19,7 +19,7 @@ use crate::sfu::api::{Event, NotFound, SetBitrateError};
 use crate::sfu::burst::Burst;
 use crate::sfu::header::Stamp;
 use crate::sfu::layers::{Allocation, Ladder};
-use crate::sfu::transport::Sending;
+use crate::sfu::transport::{RemoteSsrc, Sending};
 use crate::sfu::{Transmit, Worker, not_found, post};
 
 /// Who a wish is of, and what its steps are.
@@ -219,7 +219,9 @@ impl Worker {
         let Some(transport) = self.transports.get_mut(key) else { return };
         let feedback = transport.feedback_ssrc;
         let mut messages = Vec::new();
-        transport.bandwidth.incoming.handle_timeout(now, feedback, |message| messages.push(message));
+        let is_media = |remote: &RemoteSsrc| remote.route.is_some_and(|route| !route.is_rtx);
+        let media = transport.ssrcs.iter().filter(|(_, remote)| is_media(remote)).map(|(ssrc, _)| *ssrc);
+        transport.bandwidth.incoming.handle_timeout(now, feedback, media, |message| messages.push(message));
         for message in messages {
             self.send_rtcp(key, message);
         }
