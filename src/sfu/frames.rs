@@ -37,7 +37,7 @@ struct Era {
 /// Reads the frames of one stream.
 #[derive(Debug, Default)]
 pub struct FrameReader {
-    /// Whether spatial layers are predicted from each other at key frames only.
+    /// Whether spatial layers are predicted from each other at key frames at most.
     is_k_svc: bool,
     /// The newest templates and those before them, which late packets follow.
     eras: [Option<Era>; 2],
@@ -103,6 +103,17 @@ impl FrameReader {
 
     fn begin_era(&mut self, first: u64, structure: DependencyStructure) {
         let [newest, before] = &mut self.eras;
+        // Most key frames repeat the templates, in S modes even several of one picture.
+        if let Some(known) = newest
+            && *known.structure == structure
+            && before.as_ref().is_none_or(|before| before.first < first)
+        {
+            known.first = known.first.min(first);
+            if known.active.1 <= first {
+                known.active = (u32::MAX, first);
+            }
+            return;
+        }
         let era = Era { first, structure: Arc::new(structure), active: (u32::MAX, first) };
         match newest {
             Some(known) if first < known.first => *before = Some(era),

@@ -13,7 +13,8 @@ use crate::sfu::rewrite::Target;
 pub struct Offer {
     /// Whether the spatial layers are streams of their own (simulcast) or inside one stream.
     pub is_simulcast: bool,
-    /// Whether the spatial layers inside the stream stand alone between key frames (K-SVC): a viewer gets its own only.
+    /// Whether the spatial layers inside the stream stand alone between key frames (K-SVC, S modes): a viewer gets its own
+    /// only.
     pub is_k_svc: bool,
     /// How many spatial layers there are.
     pub spatial_layers: u8,

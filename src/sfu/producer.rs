@@ -240,7 +240,7 @@ pub struct Producer {
     pub told_scores: SmallVec<[u8; MAX_SPATIAL_LAYERS as usize]>,
     /// For each stream, the largest that arrives up to and with that one; taps get these.
     best_streams: SmallVec<[usize; MAX_SPATIAL_LAYERS as usize]>,
-    /// Whether spatial layers are predicted from each other at key frames only.
+    /// Whether spatial layers are predicted from each other at key frames only, or not even there (S modes).
     pub is_k_svc: bool,
     /// How many layers were declared or seen, in each stream.
     layer_count: (u8, u8),
@@ -280,7 +280,7 @@ impl Producer {
             counted: stats::Received::default(),
             last_report: None,
             score: None,
-            frames: FrameReader::new(encoding.scalability_mode.ksvc()),
+            frames: FrameReader::new(stands_alone(&encoding.scalability_mode)),
             nack: wants_nack.then(NackGenerator::default),
             reception: Reception::default(),
             last_packets: Default::default(),
@@ -306,7 +306,7 @@ impl Producer {
             pending: Vec::new(),
             told_scores: SmallVec::new(),
             best_streams: SmallVec::from_elem(0, mapping.encodings.len()),
-            is_k_svc: modes().any(ScalabilityMode::ksvc),
+            is_k_svc: modes().any(stands_alone),
             layer_count: (spatial.min(MAX_SPATIAL_LAYERS), temporal.min(MAX_TEMPORAL_LAYERS)),
             epoch: now,
         }
@@ -515,6 +515,11 @@ impl Producer {
         };
         self.streams.iter().filter_map(due).min()
     }
+}
+
+/// Whether a mode's spatial layers can be watched without the lower ones, once they have begun.
+fn stands_alone(mode: &ScalabilityMode) -> bool {
+    mode.ksvc() || mode.as_str().starts_with('S') && mode.spatial_layers().get() > 1
 }
 
 fn extension_ids(parameters: &RtpParameters) -> ExtensionIds {

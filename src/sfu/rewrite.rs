@@ -112,9 +112,13 @@ pub struct Rewriter {
     /// Whether the current stretch goes on; else the next key frame begins a new one.
     in_sync: bool,
     highest_out: u64,
+    /// The highest one that was no filler, which `last` and `last_numbers` are of.
+    newest_out: u64,
     last: Option<(u32, Instant)>,
     /// The sequence number after the highest one that was seen of the current stream.
     next_in: u64,
+    /// The incoming timestamp of the newest packet of the current stream.
+    seen: u32,
     /// The incoming timestamp of the newest picture that layers were chosen for.
     picture: u32,
     /// The newest outgoing picture numbers.
@@ -132,8 +136,10 @@ impl Rewriter {
             stretches: VecDeque::new(),
             in_sync: false,
             highest_out: FIRST_SEQUENCE + u64::from(first_sequence) - 1,
+            newest_out: 0,
             last: None,
             next_in: 0,
+            seen: 0,
             picture: 0,
             last_numbers: (None, None, None),
             last_dropped: None,
@@ -201,16 +207,46 @@ impl Rewriter {
         clock: impl Fn(usize) -> Option<ClockSample>,
     ) -> Option<Placed> {
         if self.current_stream() == Some(stream) && packet.sequence >= self.next_in {
-            if packet.sequence - self.next_in < MAX_LEAP {
+            if packet.sequence - self.next_in >= MAX_LEAP {
+                self.lose_sync();
+            } else if self.has_to_wait(target, packet) {
+                self.stop_before(packet.sequence);
+            } else {
                 return self.go_on(target, packet);
             }
-            self.lose_sync();
         }
-        let can_begin = packet.frame.starts_key_frame && packet.behind <= MAX_BEHIND;
+        let can_begin = packet.frame.starts_key_frame
+            && packet.behind <= MAX_BEHIND
+            && packet.frame.needed_by.contains(target.layers);
         if can_begin && stream == target.stream && self.current_stream() != Some(stream) {
             return Some(self.begin(target, packet, clock));
         }
         self.place_late(stream, packet)
+    }
+
+    /// Whether a picture begins here of which the target's layer has a key frame behind this one (S modes).
+    #[inline]
+    fn has_to_wait(&self, target: Target, packet: &CachedPacket) -> bool {
+        packet.frame.starts_key_frame
+            && packet.frame.layers.spatial < target.layers.spatial
+            && self.current().is_some_and(|current| current.layers.spatial != target.layers.spatial)
+            && !packet.frame.needed_by.contains(target.layers)
+            && self.begins_picture(packet)
+    }
+
+    /// Whether nothing came of this picture, or can have been lost, that a viewer may have got.
+    fn begins_picture(&self, packet: &CachedPacket) -> bool {
+        let is_first = packet.timestamp != self.seen && packet.sequence == self.next_in;
+        packet.frame.layers.spatial == 0 || is_first
+    }
+
+    /// Ends the current stretch; what is missing of it may still come.
+    fn stop_before(&mut self, sequence: u64) {
+        if let Some(stretch) = self.stretches.back() {
+            let end = stretch.first_out + (sequence - stretch.first_in);
+            self.highest_out = self.highest_out.max(end - 1);
+        }
+        self.lose_sync();
     }
 
     /// The next packet of the current stream.
@@ -222,6 +258,7 @@ impl Rewriter {
             stretch.layers
         };
         self.next_in = packet.sequence + 1;
+        self.seen = packet.timestamp;
         if packet.frame.needed_by.contains(Layers { temporal: Layers::ALL.temporal, ..layers }) {
             self.picture = packet.timestamp;
         }
@@ -244,7 +281,7 @@ impl Rewriter {
     /// thing.
     fn next_layers(&self, current: Layers, target: Layers, packet: &CachedPacket) -> Layers {
         let frame = &packet.frame;
-        if frame.starts_key_frame {
+        if frame.starts_key_frame && frame.needed_by.contains(target) && self.begins_picture(packet) {
             return target;
         }
         // The first frame of the picture among those that a viewer of this spatial layer gets.
@@ -313,7 +350,7 @@ impl Rewriter {
         if placed.sequence >= end {
             return None;
         }
-        self.highest_out = self.highest_out.max(placed.sequence);
+        self.note(&placed, packet);
         Some(placed)
     }
 
@@ -347,17 +384,21 @@ impl Rewriter {
         self.push(stretch);
         self.in_sync = true;
         self.next_in = packet.sequence + 1;
-        self.picture = packet.timestamp;
+        (self.seen, self.picture) = (packet.timestamp, packet.timestamp);
         self.last_dropped = None;
         let placed = stretch.place(packet);
         self.note(&placed, packet);
         placed
     }
 
-    /// Remembers the newest packet that is passed on.
+    /// Remembers a packet that is passed on, if it is the newest.
     #[inline]
     fn note(&mut self, placed: &Placed, packet: &CachedPacket) {
-        self.highest_out = placed.sequence;
+        self.highest_out = self.highest_out.max(placed.sequence);
+        if placed.is_filler || placed.sequence < self.newest_out {
+            return;
+        }
+        self.newest_out = placed.sequence;
         self.last = Some((placed.timestamp, packet.arrival));
         let Frame { picture_id, tl0_picture_index, number, .. } = packet.frame;
         self.last_numbers = (

@@ -58,10 +58,15 @@ impl Bits {
     }
 }
 
-/// How spatial layers depend on each other: at every picture (L3T3), or at key frames only (L3T3_KEY).
-#[derive(Clone, Copy)]
-struct Mode {
-    is_k_svc: bool,
+/// How spatial layers depend on each other.
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    /// At every picture: L3T3.
+    Svc,
+    /// At key frames only: L3T3_KEY.
+    KSvc,
+    /// Never: S3T3. Each layer's key frame brings the templates.
+    Simulcast,
 }
 
 impl Mode {
@@ -69,7 +74,7 @@ impl Mode {
     fn distances(self, template: u8) -> Vec<u16> {
         let (spatial, kind) = (template / 5, template % 5);
         let before = BEFORE[usize::from(kind)] * 3;
-        let on_lower = spatial > 0 && (kind == 0 || !self.is_k_svc);
+        let on_lower = spatial > 0 && (self == Self::Svc || self == Self::KSvc && kind == 0);
         [(before > 0).then_some(before), on_lower.then_some(1)].into_iter().flatten().collect()
     }
 
@@ -78,7 +83,7 @@ impl Mode {
         let (spatial, kind) = (template / 5, template % 5);
         let temporal = TEMPORAL[usize::from(kind)];
         let (of_spatial, of_temporal) = ((target / 3) as u8, (target % 3) as u8);
-        let alone = self.is_k_svc && kind > 0;
+        let alone = self == Self::Simulcast || self == Self::KSvc && kind > 0;
         if spatial > of_spatial || temporal > of_temporal || alone && spatial != of_spatial {
             return 0;
         }
@@ -150,7 +155,7 @@ impl Camera {
                 let mut bits = Bits::default();
                 bits.put(u32::from(starts), 1).put(u32::from(ends), 1);
                 bits.put(u32::from((self.id_offset + template) % 64), 6).put(u32::from(self.number), 16);
-                if is_key && spatial == 0 && starts {
+                if is_key && (spatial == 0 || self.mode == Mode::Simulcast) && starts {
                     bits.put(0b10000, 5).put(u32::from(self.id_offset), 6);
                     bits.0.extend(self.mode.structure().0);
                 }
@@ -271,7 +276,7 @@ fn watch(inbox: &Inbox, mode: Mode) -> Watched {
     watched
 }
 
-fn publish(seed: u64, is_k_svc: bool) -> (World, Camera, weir::sfu::api::ProducerInfo) {
+fn publish(seed: u64, mode: Mode) -> (World, Camera, weir::sfu::api::ProducerInfo) {
     let mut world = World::new(seed);
     let (publisher, sending) = world.join();
     let parameters = ortc::parse_rtp_parameters(&json!({
@@ -288,15 +293,19 @@ fn publish(seed: u64, is_k_svc: bool) -> (World, Camera, weir::sfu::api::Produce
         }],
         "encodings": [{
             "ssrc": SSRC, "rtx": {"ssrc": SSRC + 1},
-            "scalabilityMode": if is_k_svc { "L3T3_KEY" } else { "L3T3" },
+            "scalabilityMode": match mode {
+                Mode::Svc => "L3T3",
+                Mode::KSvc => "L3T3_KEY",
+                Mode::Simulcast => "S3T3",
+            },
         }],
     }));
     let produced = world.core.produce(world.now, sending, MediaKind::Video, &parameters.unwrap(), false);
-    (world, Camera::new(publisher, Mode { is_k_svc }), produced.unwrap())
+    (world, Camera::new(publisher, mode), produced.unwrap())
 }
 
-fn switch_under_loss(seed: u64, is_k_svc: bool) {
-    let (mut world, mut camera, producer) = publish(seed, is_k_svc);
+fn switch_under_loss(seed: u64, mode: Mode) {
+    let (mut world, mut camera, producer) = publish(seed, mode);
     let watching = |world: &mut World| -> (usize, ConsumerId, u32) {
         let (viewer, viewing) = world.join();
         let (consumer, ssrc) = world.consume(viewer, viewing, &producer);
@@ -328,7 +337,7 @@ fn switch_under_loss(seed: u64, is_k_svc: bool) {
     world.network.loss = 0.0;
     film(&mut world, 60);
     for (viewer, _, ssrc) in viewers.drain(..) {
-        let watched = watch(&world.peers[viewer].inboxes[&ssrc], Mode { is_k_svc });
+        let watched = watch(&world.peers[viewer].inboxes[&ssrc], mode);
         assert!(watched.pictures > 700, "{watched:?}");
         assert!(
             watched.by_spatial.iter().chain(&watched.by_temporal).all(|count| *count > 50),
@@ -343,17 +352,22 @@ fn switch_under_loss(seed: u64, is_k_svc: bool) {
 
 #[test]
 fn layers_that_build_on_each_other_are_switched_under_loss() {
-    switch_under_loss(51, false);
+    switch_under_loss(51, Mode::Svc);
 }
 
 #[test]
 fn layers_that_stand_alone_are_switched_under_loss() {
-    switch_under_loss(82, true);
+    switch_under_loss(82, Mode::KSvc);
+}
+
+#[test]
+fn layers_that_have_nothing_in_common_are_switched_under_loss() {
+    switch_under_loss(83, Mode::Simulcast);
 }
 
 #[test]
 fn temporal_layers_come_back_without_a_key_frame() {
-    let (mut world, mut camera, producer) = publish(7, false);
+    let (mut world, mut camera, producer) = publish(7, Mode::Svc);
     let (viewer, viewing) = world.join();
     let (consumer, ssrc) = world.consume(viewer, viewing, &producer);
     world.core.set_consumer_paused(world.now, consumer.id, false).unwrap();
@@ -375,7 +389,7 @@ fn temporal_layers_come_back_without_a_key_frame() {
 
 #[test]
 fn a_pause_takes_no_frame_number_back() {
-    let (mut world, mut camera, producer) = publish(8, false);
+    let (mut world, mut camera, producer) = publish(8, Mode::Svc);
     let (viewer, viewing) = world.join();
     let (consumer, ssrc) = world.consume(viewer, viewing, &producer);
     for _ in 0..3 {
@@ -394,7 +408,12 @@ fn a_pause_takes_no_frame_number_back() {
 
 #[test]
 fn layers_that_stand_alone_pass_a_pipe() {
-    let (mut world, mut camera, producer) = publish(9, true);
+    pass_a_pipe(9, Mode::KSvc);
+    pass_a_pipe(10, Mode::Simulcast);
+}
+
+fn pass_a_pipe(seed: u64, mode: Mode) {
+    let (mut world, mut camera, producer) = publish(seed, mode);
     let pipe = Pipe::new(&mut world, &PipeTransportOptions::default());
     let (_, piped) = pipe.carry(&mut world, &producer);
     world.router = pipe.far;

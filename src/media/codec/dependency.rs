@@ -104,7 +104,8 @@ impl Descriptor {
         }
         let mut frame = templates.frame(&template);
         (frame.starts_frame, frame.ends_frame) = (starts_frame, ends_frame);
-        frame.starts_key_frame = structure.is_some() && starts_frame && template.layers.spatial == 0;
+        // Layers that have nothing in common (S modes) have a key frame each, with the templates.
+        frame.starts_key_frame = structure.is_some() && starts_frame;
         frame.number = Some(number);
         Some(Self { frame, structure, active, active_at })
     }
