@@ -86,8 +86,8 @@ pub struct TapInfo {
 /// What a tap's reader gets, in order.
 #[derive(Debug, Clone)]
 pub enum TapOutput {
-    /// One RTP packet of the stream, decrypted: one SSRC and one continuous sequence for the tap's whole life,
-    /// whichever simulcast layer is behind it. Lost packets leave gaps; late ones come late.
+    /// One RTP packet of the stream, decrypted: one SSRC and one continuous sequence for the tap's whole life, its pauses
+    /// included, whichever simulcast layer is behind it. Lost packets leave gaps; late ones come late.
     Packet(TapPacket),
     /// The publisher's clock: `rtp` (in the tap's own timestamps) was sampled at `ntp` (RFC 3550 section 6.4.1).
     SenderReport {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::{BufMut, Bytes};
 use mediasoup_types::rtp_parameters::{MimeType, MimeTypeVideo, RtpParameters};
+use slab::Slab;
 
 use crate::ids::{ConsumerId, TapId};
 use crate::media::codec::{Layers, Renumbering};
@@ -357,9 +358,17 @@ pub struct Tap {
     pub ssrc: u32,
     /// The payload type of its packets: the publisher's.
     pub payload_type: u8,
+    /// Its reader wants no packets for now.
+    pub paused: bool,
 }
 
 impl Tap {
+    /// Whether one of these taps is not paused.
+    #[must_use]
+    pub fn any_reads(all: &Slab<Self>, keys: &[usize]) -> bool {
+        keys.iter().filter_map(|key| all.get(*key)).any(|tap| !tap.paused)
+    }
+
     /// The plain RTP packet that the tap's reader gets for a cached one.
     #[must_use]
     pub fn packet(&self, placed: Placed, packet: &CachedPacket) -> Bytes {

@@ -13,6 +13,7 @@ use crate::sfu::api::{TapOutput, TapPacket};
 use crate::sfu::bandwidth::copies::Copy;
 use crate::sfu::bandwidth::pacer::{Held, SLOT};
 use crate::sfu::burst::Burst;
+use crate::sfu::consumer::Tap;
 use crate::sfu::header::Stamp;
 use crate::sfu::producer::Gathered;
 use crate::sfu::rewrite::Target;
@@ -64,9 +65,10 @@ impl Worker {
 
     /// A larger stream that began to arrive needs a key frame before taps can switch to it.
     fn choose_tap_stream(&mut self, now: Instant, key: usize) {
-        let Some(producer) = self.producers.get_mut(key).filter(|producer| !producer.taps.is_empty()) else {
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        if !Tap::any_reads(&self.taps, &producer.taps) {
             return;
-        };
+        }
         if producer.choose_streams(now) {
             self.want_key_frame(now, key);
         }
@@ -136,7 +138,7 @@ impl Worker {
     fn feed_taps(&mut self, key: usize) {
         let Some(producer) = self.producers.get(key) else { return };
         for tap in &producer.taps {
-            let Some(tap) = self.taps.get_mut(*tap) else { continue };
+            let Some(tap) = self.taps.get_mut(*tap).filter(|tap| !tap.paused) else { continue };
             for Gathered { stream, packet, .. } in producer.gathered() {
                 let clock = |stream: usize| producer.streams.get(stream).and_then(|stream| stream.clock);
                 let before = tap.rewriter.current_stream();
@@ -212,7 +214,7 @@ impl Worker {
     pub(super) fn want_key_frame(&mut self, now: Instant, key: usize) {
         let Some(producer) = self.producers.get_mut(key) else { return };
         producer.choose_streams(now);
-        let tapped = producer.taps.iter().filter_map(|tap| self.taps.get(*tap));
+        let tapped = producer.taps.iter().filter_map(|tap| self.taps.get(*tap)).filter(|tap| !tap.paused);
         let mut wanted: SmallVec<[usize; MAX_SPATIAL_LAYERS as usize]> =
             tapped.map(|tap| producer.tapped_stream(tap.highest)).collect();
         if wanted.is_empty() {

@@ -127,14 +127,14 @@ impl Worker {
             tap.rewriter.lose_sync();
             self.tapped.push_back((tap.id, if paused { TapOutput::Paused } else { TapOutput::Resumed }));
         }
-        let has_taps = !producer.taps.is_empty();
+        let has_readers = Tap::any_reads(&self.taps, &producer.taps);
         for consumer in consumers {
             self.stop_layers(now, consumer);
             if !paused {
                 self.pursue_layers(now, consumer);
             }
         }
-        if !paused && has_taps {
+        if !paused && has_readers {
             self.want_key_frame(now, key);
         }
         Ok(())
@@ -292,11 +292,31 @@ impl Worker {
             rewriter: Rewriter::new(producer.codec.clock_rate().get(), rand::random()),
             ssrc: rand::random(),
             payload_type: producer.codec.payload_type(),
+            paused: false,
         };
         let key = self.taps.insert(tap);
         producer.taps.push(key);
         self.tap_keys.insert(info.id, key);
         Some(info)
+    }
+
+    /// Pauses or resumes a tap. A paused one is told what becomes of its producer and gets no packets; it costs nothing and
+    /// asks for nothing. Video goes on with a key frame, which is asked for.
+    ///
+    /// # Errors
+    /// Fails if there is no such tap.
+    pub fn set_tap_paused(&mut self, now: Instant, id: TapId, paused: bool) -> Result<(), NotFound> {
+        let key = self.tap_keys.get(&id).ok_or_else(|| not_found("tap", &id))?;
+        let Some(tap) = self.taps.get_mut(*key) else { return Ok(()) };
+        if std::mem::replace(&mut tap.paused, paused) == paused {
+            return Ok(());
+        }
+        tap.rewriter.lose_sync();
+        let producer = tap.producer;
+        if !paused {
+            self.want_key_frame(now, producer);
+        }
+        Ok(())
     }
 
     /// Ends a tap.

@@ -31,7 +31,7 @@ use super::listen;
 use super::ports::{PortRange, Ports};
 use super::sockets::{REQUESTS, Sockets};
 use super::thread::{MAX_REQUESTS, Request, Turn, WorkerThread};
-use crate::ids::{Bitrate, ConsumerId, ProducerId, RouterId, TransportId};
+use crate::ids::{Bitrate, ConsumerId, ProducerId, RouterId, TapId, TransportId};
 use crate::media::codec::Layers;
 use crate::sfu::api::{
     ConnectTransportError, ConsumeError, ConsumerInfo, ConsumerScore, CreateRouterError,
@@ -553,5 +553,13 @@ impl RouterHandle {
             Ok(with_reader.collect())
         });
         made.await
+    }
+
+    /// Pauses or resumes a tap: a paused one brings no packets and costs nothing.
+    ///
+    /// # Errors
+    /// Fails if there is no such tap.
+    pub async fn set_tap_paused(&self, tap: TapId, paused: bool) -> Result<(), RequestError<NotFound>> {
+        self.worker.call(move |turn| turn.core.set_tap_paused(turn.now, tap, paused)).await
     }
 }

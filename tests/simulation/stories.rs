@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mediasoup_types::data_structures::DtlsRole;
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile as Profile;
+use weir::media::rtp::RtpView;
 use weir::sfu::Tuple;
 use weir::sfu::api::{Event, TapOutput, TransportCloseReason};
 use weir::sfu::srtp::Suite;
@@ -218,6 +219,50 @@ fn a_vanished_publisher_is_noticed_by_consent_and_leaves_nothing_behind() {
         (before.transports, before.producers, before.consumers, before.taps)
     );
     assert!(world.peers[viewer].is_connected() && !world.peers[viewer].closed_by_server);
+}
+
+#[test]
+fn a_paused_tap_costs_nothing_and_goes_on_with_a_key_frame() {
+    let mut world = World::new(10);
+    let (publisher, sending) = world.join();
+    let producer = world.produce(sending, &[1000]);
+    let taps = world.core.tap(world.now, producer.id).unwrap();
+    let mut camera = Camera::new(publisher, 1000, 3);
+    film(&mut world, &mut [&mut camera], 30);
+    let set_paused = |world: &mut World, paused| {
+        world.core.set_tap_paused(world.now, taps[0].id, paused).unwrap();
+        std::mem::take(&mut world.tapped)
+    };
+    let before = set_paused(&mut world, true);
+    assert!(before.iter().any(|output| matches!(output, TapOutput::Packet(_))));
+    let asked = world.peers[publisher].asked.len();
+    film(&mut world, &mut [&mut camera], 90);
+    world.core.set_producer_paused(world.now, producer.id, true).unwrap();
+    world.core.set_producer_paused(world.now, producer.id, false).unwrap();
+    film(&mut world, &mut [&mut camera], 30);
+    assert!(
+        matches!(world.tapped[..], [TapOutput::Paused, TapOutput::Resumed]),
+        "no packet, no report, but what becomes of the producer: {:?}",
+        world.tapped
+    );
+    assert_eq!(world.peers[publisher].asked.len(), asked, "nobody needs a key frame");
+
+    set_paused(&mut world, false);
+    film(&mut world, &mut [&mut camera], 30);
+    assert_eq!(world.peers[publisher].asked.len(), asked + 1);
+    let packets = world.tapped.iter().filter_map(|output| match output {
+        TapOutput::Packet(packet) => Some(RtpView::parse(&packet.data).unwrap()),
+        _ => None,
+    });
+    let packets: Vec<_> = packets.collect();
+    assert_eq!(packets[0].payload()[1], 0, "a key frame");
+    assert!(packets.len() > 60);
+    assert!(packets.windows(2).all(|pair| pair[1].sequence() == pair[0].sequence().wrapping_add(1)));
+    let last = before.iter().rev().find_map(|output| match output {
+        TapOutput::Packet(packet) => Some(RtpView::parse(&packet.data).unwrap().sequence()),
+        _ => None,
+    });
+    assert_eq!(packets[0].sequence(), last.unwrap().wrapping_add(1), "the pause leaves no hole");
 }
 
 #[test]
