@@ -204,6 +204,8 @@ const MAX_SEGMENTS: usize = 1000;
 const MAX_DVR_SECS: u64 = 12 * 3600;
 /// The longest that an ended peer's files stay, in seconds.
 const MAX_RETAIN_SECS: u64 = 3600;
+/// The shortest time after which a stream that is made on demand may rest, in seconds: longer than any request waits.
+const MIN_IDLE_SECS: u64 = 10;
 /// Bit rates of transcoded video that a picture can be recognised at, in kbit/s.
 const TRANSCODE_KBPS: std::ops::RangeInclusive<u32> = 100..=50_000;
 
@@ -227,6 +229,17 @@ fn validate_hls(hls: &egress::Config) -> Result<(), ConfigError> {
     if hls.dvr_secs > 0 && hls.write_to_disk {
         let reason = "what hls.write_to_disk writes is the window without DVR: one of the two has to be off";
         return fail("hls.dvr_secs", reason.into());
+    }
+    if hls.start == egress::Start::OnDemand && (hls.dvr_secs > 0 || hls.write_to_disk) {
+        let reason =
+            "what hls.dvr_secs or hls.write_to_disk keep has to be made always: they don't go with on-demand";
+        return fail("hls.start", reason.into());
+    }
+    if hls.idle_secs != 0 && !(MIN_IDLE_SECS..=MAX_RETAIN_SECS).contains(&hls.idle_secs) {
+        return fail(
+            "hls.idle_secs",
+            format!("neither 0 nor in the range {MIN_IDLE_SECS} to {MAX_RETAIN_SECS}"),
+        );
     }
     if hls.retain_secs > MAX_RETAIN_SECS {
         return fail("hls.retain_secs", format!("not in the range 0 to {MAX_RETAIN_SECS}"));

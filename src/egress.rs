@@ -4,6 +4,7 @@
 
 mod archive;
 mod blocking;
+mod demand;
 mod disk;
 mod encoders;
 mod feed;
@@ -26,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use futures_util::future::BoxFuture;
 use mediasoup_types::rtp_parameters::{MediaKind, RtpCodecParameters};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -39,6 +41,8 @@ use crate::media::segmenter::{VideoId, part_length};
 use crate::sfu::api::TapOutput;
 use archive::Archive;
 use blocking::Blocking;
+use demand::Demand;
+pub use demand::Start;
 use disk::{Folder, Mirror};
 use feed::Shared;
 pub use file::{Encoded, HlsFile, MANIFEST_TYPE, PLAYLIST_TYPE};
@@ -68,6 +72,11 @@ const DVR_FOLDER: &str = "dvr";
 pub struct Config {
     /// Whether peers get HLS at all.
     pub enabled: bool,
+    /// When a peer's HLS is made; a publisher may ask for something else ([`Track::start`]).
+    pub start: Start,
+    /// How long nobody has to ask for anything of a stream that is made on demand until it is not made any more, in
+    /// seconds. 0 for never.
+    pub idle_secs: u64,
     /// How long the parts are that players close to the live edge get, in milliseconds: 64 to 1000. It is rounded down to
     /// a multiple of 64.
     pub part_ms: u64,
@@ -107,6 +116,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             enabled: true,
+            start: Start::Always,
+            idle_secs: 30,
             part_ms: 200,
             window_segments: 8,
             grace_segments: 10,
@@ -129,6 +140,10 @@ impl Default for Config {
 /// Asks the publisher of one track for a key frame; callable from any thread, rate-limited by the media core.
 pub type KeyFrameRequester = Arc<dyn Fn() + Send + Sync>;
 
+/// Pauses or resumes one track's packets; done when the media core has heard of it. Video that is resumed goes on with a
+/// key frame.
+pub type TapSwitch = Arc<dyn Fn(bool) -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// One producer as egress gets it.
 pub struct Track {
     /// Whose packets these are.
@@ -149,13 +164,17 @@ pub struct Track {
     pub source: mpsc::Receiver<TapOutput>,
     /// How to ask for a key frame.
     pub request_key_frame: KeyFrameRequester,
+    /// How to have no packets as long as nobody asks for the stream.
+    pub set_tap_paused: TapSwitch,
+    /// When the peer's HLS shall be made, if the publisher says so; its first track decides.
+    pub start: Option<Start>,
 }
 
 /// What egress reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EgressEvent {
-    /// The peer's master playlist answers and its media playlists list at least one segment. Sent once for a peer, and
-    /// again when it was away.
+    /// The peer's master playlist answers and its media playlists list at least one segment, now or (on demand) soon after
+    /// somebody asks. Sent once for a peer, and again when it was away.
     Playable(PeerId),
     /// Everything of a peer is gone from memory and disk.
     Gone(PeerId),
@@ -167,6 +186,8 @@ pub enum EgressEvent {
 pub struct Stats {
     /// Peers whose media is made into HLS, or whose last segments are kept.
     pub hls_peers: usize,
+    /// Those of them whose HLS is not made at the moment, since nobody asks for it.
+    pub asleep: usize,
     /// Playlists, segments and init segments in memory.
     pub files: usize,
     /// The bytes of all of them. Parts share their segments' bytes; where they don't (AES-128), they are not counted.
@@ -287,7 +308,8 @@ impl Egress {
                 tracing::warn!(%peer, limit = self.inner.config.max_peers, "too many peers for HLS");
                 return;
             }
-            let running = self.start_peer(peer, previous, shared.clone());
+            let start = track.start.unwrap_or(self.inner.config.start);
+            let running = self.start_peer(peer, start, previous, shared.clone());
             peers.running.insert(peer.clone(), running);
         }
         let Some(running) = peers.running.get(peer) else { return };
@@ -312,7 +334,8 @@ impl Egress {
     pub fn end_peer(&self, peer: &PeerId) {
         let away = Duration::from_secs(self.inner.config.away_secs);
         if let Some(running) = self.peers().running.get(peer) {
-            let waits = !away.is_zero() && running.files.playable();
+            // Nobody waits for one that nobody watches.
+            let waits = !away.is_zero() && running.files.playable() && !running.files.is_asleep();
             running.end(if waits { Ending::Away(Instant::now() + away) } else { Ending::Left });
         }
     }
@@ -354,6 +377,7 @@ impl Egress {
         let dvr = self.inner.archive.as_ref().map(|archive| archive.amount()).unwrap_or_default();
         Stats {
             hls_peers: self.peers().running.len(),
+            asleep: self.inner.store.asleep(),
             files,
             bytes,
             state_changes,
@@ -398,10 +422,13 @@ impl Egress {
         self.inner.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start_peer(&self, peer: &PeerId, previous: Option<Running>, shared: Shared) -> Running {
+    fn start_peer(&self, peer: &PeerId, start: Start, previous: Option<Running>, shared: Shared) -> Running {
         let part_target = part_length(Duration::from_millis(self.inner.config.part_ms));
         let shelf = self.inner.archive.as_ref().map(Archive::shelf);
-        let files = Arc::new(PeerFiles::new(part_target, shelf));
+        // What is kept on disk has to be made whether somebody watches or not.
+        let is_kept = shelf.is_some() || self.inner.folder.is_some();
+        let demand = (start == Start::OnDemand && !is_kept).then(|| Demand::new(Instant::now()));
+        let files = Arc::new(PeerFiles::new(part_target, shelf, demand));
         let before = previous.as_ref().map(|previous| previous.files.next_sequence());
         files.set_next_sequence(before.unwrap_or_else(|| self.inner.store.first_sequence(peer)));
         let previous = previous.map(|previous| {

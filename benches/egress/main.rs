@@ -144,6 +144,8 @@ async fn measure(name: &str, recordings: &[Arc<Recording>], peers: u32, seconds:
                 paused: false,
                 source,
                 request_key_frame: Arc::new(|| ()),
+                set_tap_paused: Arc::new(|_| Box::pin(std::future::ready(()))),
+                start: None,
             };
             egress.add_track(&format!("peer{peer}").parse().unwrap(), track);
         }

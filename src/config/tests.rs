@@ -96,6 +96,7 @@ fn another(path: &str, default: &Value) -> (String, Value) {
             let other = match path {
                 "log" => "debug".to_owned(),
                 "hls.encryption" => "aes-128".to_owned(),
+                "hls.start" => "on-demand".to_owned(),
                 "rtc.plain_ports" => "5000-5009".to_owned(),
                 _ if text.parse::<SocketAddr>().is_ok() => "127.0.0.1:4321".to_owned(),
                 _ => "other".to_owned(),
@@ -210,6 +211,25 @@ fn a_value_that_does_not_fit_is_an_error_that_names_its_setting() {
         let error =
             Config::load(&Flags::default(), |asked| (asked == name).then(|| text.to_owned())).unwrap_err();
         assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[test]
+fn what_is_kept_is_not_made_on_demand_only() {
+    for (hls, wrong) in [
+        ("start = \"on-demand\"\nwrite_to_disk = true", Some("hls.start")),
+        ("start = \"on-demand\"\ndvr_secs = 60", Some("hls.start")),
+        ("start = \"sometimes\"", Some("start")),
+        ("idle_secs = 9", Some("hls.idle_secs")),
+        ("start = \"on-demand\"\nidle_secs = 0", None),
+        ("start = \"always\"\ndvr_secs = 60", None),
+    ] {
+        let error = with_file(&format!("[hls]\n{hls}\n")).err().map(|error| error.to_string());
+        assert_eq!(
+            error.as_ref().is_some_and(|error| error.contains(wrong.unwrap_or_default())),
+            wrong.is_some(),
+            "{hls}: {error:?}"
+        );
     }
 }
 

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use mediasoup_types::rtp_parameters::{
     MediaKind, MimeType, MimeTypeAudio, MimeTypeVideo, RtpCodecParameters,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
+use super::Track;
 use super::blocking::Blocking;
 use super::ladder::{Ladder, Step};
 use super::meter::{Meter, Meters, OnTheWay};
@@ -18,8 +19,7 @@ use super::pipeline::{Output, Pipeline, Plan};
 use super::supervisor::{self, Supervisor};
 use super::templates::{Template, Templates, Variables};
 use super::watchdog::Watchdog;
-use super::{KeyFrameRequester, Track};
-use crate::ids::{PeerId, ProducerId};
+use crate::ids::PeerId;
 use crate::media::codec;
 use crate::media::opus;
 use crate::media::reorder::Reorder;
@@ -93,18 +93,14 @@ struct Last {
 
 /// One track.
 pub(super) struct Feed {
-    pub(super) producer_id: ProducerId,
-    pub(super) kind: MediaKind,
+    pub(super) track: Track,
     pub(super) clock: RtpClock,
     epoch: Epoch,
     template: Template,
-    mime_type: MimeType,
     /// Whether further renditions are made of it.
     has_ladder: bool,
     supervisor: Supervisor,
     meter: Arc<Meter>,
-    source: mpsc::Receiver<TapOutput>,
-    request_key_frame: KeyFrameRequester,
     reorder: Reorder<TapPacket>,
     on_the_way: OnTheWay,
     /// The last packet in order.
@@ -113,23 +109,32 @@ pub(super) struct Feed {
     fruitless_since: Option<Instant>,
 }
 
+impl Track {
+    pub(super) fn rendition(&self) -> Rendition {
+        match self.kind {
+            MediaKind::Audio => Rendition::Audio,
+            MediaKind::Video => Rendition::Video(self.video),
+        }
+    }
+
+    /// Whether HLS can be made of its codec.
+    pub(super) fn is_playable(&self) -> bool {
+        template_of(self.codec.mime_type(), false).is_some()
+    }
+}
+
 impl Feed {
     /// Begins to start a track's pipeline. `None` if its codec isn't one that HLS is made of.
     pub(super) fn start(peer: &PeerId, track: Track, epoch: Epoch, shared: &Shared) -> Option<Self> {
-        let mime_type = track.codec.mime_type();
         let has_ladder = track.kind == MediaKind::Video && track.single_layer && !shared.ladder.is_empty();
-        let (template, pace) = template_of(mime_type, has_ladder)?;
+        let (template, pace) = template_of(track.codec.mime_type(), has_ladder)?;
         let channels = match &track.codec {
             RtpCodecParameters::Audio { channels, .. } => channels.get(),
             RtpCodecParameters::Video { .. } => 1,
         };
         let clock_rate = track.codec.clock_rate().get();
-        let kind = track.kind;
-        let rendition = match kind {
-            MediaKind::Audio => Rendition::Audio,
-            MediaKind::Video => Rendition::Video(track.video),
-        };
-        let meter = shared.meters.add(Meter::new(peer.clone(), rendition, template.name()));
+        let needs_key_frame = track.kind == MediaKind::Video;
+        let meter = shared.meters.add(Meter::new(peer.clone(), track.rendition(), template.name()));
         let plan = Plan {
             templates: Arc::clone(&shared.templates),
             template,
@@ -144,17 +149,13 @@ impl Feed {
             meter: Arc::clone(&meter),
         };
         Some(Self {
-            producer_id: track.producer_id,
-            kind,
+            track,
             clock: RtpClock::new(clock_rate, pace),
             epoch,
             template,
-            mime_type,
             has_ladder,
-            supervisor: Supervisor::new(plan, kind == MediaKind::Video, Instant::now()),
+            supervisor: Supervisor::new(plan, needs_key_frame, Instant::now()),
             meter,
-            source: track.source,
-            request_key_frame: track.request_key_frame,
             reorder: Reorder::new(PATIENCE, REORDER_CAPACITY),
             on_the_way: OnTheWay::default(),
             last: None,
@@ -183,14 +184,14 @@ impl Feed {
                 supervisor::Event::Output(output) => Event::Output(output),
                 supervisor::Event::Started { again } => self.started(again),
             },
-            tapped = self.source.recv(), if !starting => Event::Tap(tapped.unwrap_or(TapOutput::Closed)),
+            tapped = self.track.source.recv(), if !starting => Event::Tap(tapped.unwrap_or(TapOutput::Closed)),
             () = wait => Event::Due,
         }
     }
 
     fn started(&mut self, again: bool) -> Event {
         self.on_the_way.clear();
-        if again && self.kind == MediaKind::Video {
+        if again && self.track.kind == MediaKind::Video {
             self.ask_publisher();
         }
         Event::Started { again }
@@ -218,14 +219,14 @@ impl Feed {
                 self.meter.packets_lost(ordered.lost_before);
                 self.supervisor.watchdog().into_iter().for_each(Watchdog::lost);
             }
-            if ordered.lost_before > 0 && self.kind == MediaKind::Video {
+            if ordered.lost_before > 0 && self.track.kind == MediaKind::Video {
                 let found = self.damage(pts, view.payload());
                 let from = damage.map_or(found.from, |earlier| earlier.from);
                 damage = Some(Damage { from, ..found });
             }
             let ends = self.fill_gap(pts, view.payload());
             self.last = Some(Last { pts, marker: view.marker(), ends });
-            if self.kind == MediaKind::Video {
+            if self.track.kind == MediaKind::Video {
                 self.fruitless_since.get_or_insert(now);
             }
             self.feed_pipeline(data, pts, arrival);
@@ -235,8 +236,8 @@ impl Feed {
 
     fn feed_pipeline(&mut self, packet: Bytes, pts: MediaTime, arrival: Instant) {
         let Ok(view) = RtpView::parse(&packet) else { return };
-        let starts_key_frame = codec::is_key_frame(self.mime_type, view.payload());
-        let ends_frame = view.marker() || self.kind == MediaKind::Audio;
+        let starts_key_frame = codec::is_key_frame(self.track.codec.mime_type(), view.payload());
+        let ends_frame = view.marker() || self.track.kind == MediaKind::Audio;
         let Some(watchdog) = self.supervisor.watchdog() else { return self.meter.dropped() };
         watchdog.fed(starts_key_frame, ends_frame);
         if ends_frame {
@@ -251,7 +252,7 @@ impl Feed {
     /// Tells the decoder of a hole before a packet of sound, so that it conceals what was lost and makes comfort noise
     /// where nothing was sent (DTX). Answers when the packet's sound ends.
     fn fill_gap(&self, pts: MediaTime, payload: &[u8]) -> Option<MediaTime> {
-        if self.kind != MediaKind::Audio {
+        if self.track.kind != MediaKind::Audio {
             return None;
         }
         let ended = self.last.and_then(|last| last.ends);
@@ -284,7 +285,7 @@ impl Feed {
             });
         }
         if !decodes || request == KeyFrameRequest::Missing {
-            (self.request_key_frame)();
+            (self.track.request_key_frame)();
         }
     }
 
@@ -295,7 +296,7 @@ impl Feed {
 
     /// Asks the publisher for a key frame, whatever makes the segments' ones.
     pub(super) fn ask_publisher(&self) {
-        (self.request_key_frame)();
+        (self.track.request_key_frame)();
     }
 
     /// Notes that an access unit of the moment `pts` came out.
@@ -323,6 +324,11 @@ impl Feed {
     /// Whether access units were lost between the pipeline and its reader.
     pub(super) fn take_overflow(&self) -> bool {
         self.supervisor.pipeline().is_some_and(Pipeline::take_overflow)
+    }
+
+    /// Lets go of the track; its pipeline stops by itself.
+    pub(super) fn into_track(self) -> Track {
+        self.track
     }
 
     /// Stops the pipeline; the answer comes when its threads have ended.

@@ -2,6 +2,7 @@
 //!
 //! Everything of a peer happens on this task, so nothing of it is locked; what comes out goes into the peer's files.
 
+mod dormant;
 mod rungs;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,11 +10,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
-use mediasoup_types::rtp_parameters::MediaKind;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::archive::Note;
+use super::demand::Demand;
 use super::feed::{Damage, Epoch, Event, Feed, Shared};
 use super::ladder::Ladder;
 use super::pipeline::Output;
@@ -26,6 +27,7 @@ use crate::media::presentation::{Presentation, Window};
 use crate::media::segmenter::{self, Rendition, Segmenter, TARGET_DURATION_SECS, TrackState, VideoId};
 use crate::media::timeline::MediaTime;
 use crate::sfu::api::TapOutput;
+use dormant::Dormant;
 
 /// How often deadlines are looked at when nothing else happens.
 const TICK: Duration = Duration::from_millis(50);
@@ -72,6 +74,24 @@ pub(super) struct PeerSetup {
     pub(super) previous: Option<JoinHandle<()>>,
 }
 
+impl PeerSetup {
+    fn segmenter(&self) -> Segmenter {
+        Segmenter::new(self.files.next_sequence(), Duration::from_millis(self.config.part_ms))
+    }
+
+    /// Of a timeline that begins at `wall`.
+    fn presentation(&self, wall: SystemTime) -> Presentation {
+        let window = Window {
+            listed: self.config.window_segments,
+            grace: self.config.grace_segments,
+            dvr: Duration::from_secs(self.config.dvr_secs),
+        };
+        let part = Duration::from_millis(self.config.part_ms);
+        let presentation = Presentation::new(self.peer.to_string(), window, part, wall);
+        presentation.encrypted(encryption(&self.config))
+    }
+}
+
 /// The task's state.
 pub(super) struct Peer {
     setup: PeerSetup,
@@ -83,6 +103,8 @@ pub(super) struct Peer {
     ladder: Option<Ladder>,
     /// Every rendition that there ever was.
     had: BTreeSet<Rendition>,
+    /// The tracks of a stream that nobody asks for.
+    dormant: Dormant,
     /// The log knows that DVR lost something.
     told_loss: bool,
 }
@@ -93,20 +115,12 @@ impl Peer {
         let epoch = now.checked_sub(HEADROOM).unwrap_or(now);
         let wall = SystemTime::now();
         let wall = wall.checked_sub(now.saturating_duration_since(epoch)).unwrap_or(wall);
-        let window = Window {
-            listed: setup.config.window_segments,
-            grace: setup.config.grace_segments,
-            dvr: Duration::from_secs(setup.config.dvr_secs),
-        };
-        let part = Duration::from_millis(setup.config.part_ms);
-        let presentation = Presentation::new(setup.peer.to_string(), window, part, wall);
-        let presentation = presentation.encrypted(encryption(&setup.config));
-        let segmenter = Segmenter::new(setup.files.next_sequence(), part);
         Self {
-            setup,
             epoch: Epoch(epoch),
-            segmenter,
-            presentation,
+            segmenter: setup.segmenter(),
+            presentation: setup.presentation(wall),
+            dormant: Dormant::new(setup.files.demand.is_some()),
+            setup,
             feeds: BTreeMap::new(),
             ladder: None,
             had: BTreeSet::new(),
@@ -122,6 +136,7 @@ impl Peer {
             tracing::error!(peer = %self.setup.peer, "the peer's task before this one failed");
         }
         let ending = self.live().await;
+        self.setup.files.demand.iter().for_each(Demand::end);
         let now = self.epoch.moment(Instant::now());
         while let Some(output) = self.segmenter.finish(now) {
             self.publish(output);
@@ -180,7 +195,8 @@ impl Peer {
                 },
                 (rendition, event) = next(&mut self.feeds) => self.event(rendition, event),
                 (member, event) = rungs::next(self.ladder.as_mut()) => self.rung_event(member, event),
-                _ = tick.tick() => self.tick(),
+                heard = self.dormant.next(&self.setup.files) => self.dozed(heard).await,
+                _ = tick.tick() => self.tick().await,
             }
             self.poll_segmenter().await;
         }
@@ -190,7 +206,8 @@ impl Peer {
         match command {
             Command::AddTrack(track) => self.add_track(*track),
             Command::RemoveTrack(producer) => {
-                let its = self.feeds.iter().filter(|(_, feed)| feed.producer_id == producer);
+                self.dormant.remove(producer);
+                let its = self.feeds.iter().filter(|(_, feed)| feed.track.producer_id == producer);
                 let its: Vec<Rendition> = its.map(|(rendition, _)| *rendition).collect();
                 its.into_iter().for_each(|rendition| self.remove_track(rendition));
             }
@@ -198,12 +215,11 @@ impl Peer {
     }
 
     fn add_track(&mut self, track: Track) {
-        let (paused, producer) = (track.paused, track.producer_id);
-        let rendition = match track.kind {
-            MediaKind::Audio => Rendition::Audio,
-            MediaKind::Video => Rendition::Video(track.video),
-        };
+        let (rendition, paused, producer) = (track.rendition(), track.paused, track.producer_id);
         let mime_type = track.codec.mime_type();
+        if self.dormant.rests && track.is_playable() {
+            return self.dormant.add(track);
+        }
         let Some(feed) = Feed::start(&self.setup.peer, track, self.epoch, &self.setup.shared) else {
             tracing::warn!(peer = %self.setup.peer, %producer, ?mime_type, "codec can't be made into HLS");
             return;
@@ -230,6 +246,11 @@ impl Peer {
             Rendition::Audio => self.segmenter.audio_restarted(),
             Rendition::Video(id) => self.segmenter.video_restarted(id),
         }
+    }
+
+    fn set_paused(&mut self, rendition: Rendition, paused: bool) {
+        self.feeds.get_mut(&rendition).into_iter().for_each(|feed| feed.track.paused = paused);
+        self.set_state(rendition, if paused { TrackState::Paused } else { TrackState::Active });
     }
 
     fn set_state(&mut self, rendition: Rendition, state: TrackState) {
@@ -274,8 +295,8 @@ impl Peer {
                 }
                 self.synchronise();
             }
-            TapOutput::Paused => self.set_state(rendition, TrackState::Paused),
-            TapOutput::Resumed => self.set_state(rendition, TrackState::Active),
+            TapOutput::Paused => self.set_paused(rendition, true),
+            TapOutput::Resumed => self.set_paused(rendition, false),
             TapOutput::Closed => self.remove_track(rendition),
         }
     }
@@ -335,10 +356,11 @@ impl Peer {
         }
     }
 
-    fn tick(&mut self) {
+    async fn tick(&mut self) {
         let now = Instant::now();
         self.feeds.values_mut().for_each(|feed| feed.tick(now));
         self.ladder.iter_mut().for_each(|ladder| ladder.tick(now));
+        self.rest_if_idle(now).await;
     }
 
     async fn poll_segmenter(&mut self) {
@@ -406,11 +428,19 @@ impl Peer {
         let lone = !self.had.contains(&Rendition::Audio) || self.had.len() == 1;
         let enough = if lone { LONE_PLAYABLE_AFTER } else { part_hold_back(self.presentation.part_target()) };
         if !self.setup.files.playable() && self.presentation.listed_duration() >= enough {
-            self.setup.files.set_playable(true);
-            let event = EgressEvent::Playable(self.setup.peer.clone());
-            if self.setup.events.send(event).await.is_err() {
-                tracing::debug!("nobody listens to egress events");
-            }
+            self.announce().await;
+        }
+    }
+
+    /// Reports that the peer can be played, once.
+    async fn announce(&mut self) {
+        if self.setup.files.playable() {
+            return;
+        }
+        self.setup.files.set_playable(true);
+        let event = EgressEvent::Playable(self.setup.peer.clone());
+        if self.setup.events.send(event).await.is_err() {
+            tracing::debug!("nobody listens to egress events");
         }
     }
 }

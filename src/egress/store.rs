@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use super::archive::Shelf;
+use super::demand::Demand;
 use super::numbers::{MEDIA_CACHE_CONTROL, Numbers};
 use super::stored::StoredFile;
 use super::{HlsFile, MANIFEST_TYPE, PLAYLIST_TYPE};
@@ -111,6 +112,8 @@ pub(super) struct PeerFiles {
     part_target: Duration,
     /// What left memory, with DVR.
     pub(super) shelf: Option<Arc<Shelf>>,
+    /// Who asks, if the stream is made on demand.
+    pub(super) demand: Option<Demand>,
     playable: AtomicBool,
     /// The number of the next segment, for a peer that comes back.
     next_sequence: AtomicU64,
@@ -120,11 +123,12 @@ pub(super) struct PeerFiles {
 
 impl PeerFiles {
     /// No files yet, of a peer whose parts are `part_target` long.
-    pub(super) fn new(part_target: Duration, shelf: Option<Arc<Shelf>>) -> Self {
+    pub(super) fn new(part_target: Duration, shelf: Option<Arc<Shelf>>, demand: Option<Demand>) -> Self {
         Self {
             contents: RwLock::default(),
             part_target,
             shelf,
+            demand,
             playable: AtomicBool::new(false),
             next_sequence: AtomicU64::new(0),
             changed: Notify::new(),
@@ -132,6 +136,7 @@ impl PeerFiles {
     }
 
     pub(super) fn apply(&self, update: Update) {
+        let has_master = update.files.iter().any(|file| file.kind == FileKind::Master);
         let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
         for file in update.files {
             let (content_type, cache_control) = headers(file.kind);
@@ -153,13 +158,26 @@ impl PeerFiles {
         }
         drop(contents);
         self.changed.notify_one();
+        self.demand.iter().filter(|_| has_master).for_each(Demand::set_made);
     }
 
+    /// Nothing is left, and nothing will come.
     pub(super) fn clear(&self) {
         self.set_playable(false);
-        *self.contents.write().unwrap_or_else(PoisonError::into_inner) = Contents::default();
+        self.empty();
         self.shelf.iter().for_each(|shelf| shelf.end());
+        self.demand.iter().for_each(Demand::end);
+    }
+
+    /// Nothing is there until more comes.
+    pub(super) fn empty(&self) {
+        *self.contents.write().unwrap_or_else(PoisonError::into_inner) = Contents::default();
         self.changed.notify_one();
+    }
+
+    /// Whether nothing is made, since nobody asks.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.demand.as_ref().is_some_and(Demand::is_asleep)
     }
 
     fn contents(&self) -> RwLockReadGuard<'_, Contents> {
@@ -172,7 +190,11 @@ impl PeerFiles {
     }
 
     fn has(&self, name: &str) -> bool {
-        self.contents().find(name).is_some() || self.shelf.as_ref().is_some_and(|shelf| shelf.has(name))
+        let is_about_to_come =
+            || self.demand.as_ref().is_some_and(|demand| is_index(name) && !demand.is_made());
+        self.contents().find(name).is_some()
+            || self.shelf.as_ref().is_some_and(|shelf| shelf.has(name))
+            || is_about_to_come()
     }
 
     /// The file as it is at this moment, if it is in memory.
@@ -184,6 +206,19 @@ impl PeerFiles {
         }
     }
 
+    /// Notes that a file is asked for. If it is a playlist of a stream that nobody asked for before, that begins, and is
+    /// waited for until there is something of all its renditions: players read the master playlist once.
+    async fn ask(&self, name: &str, waiting: &Waiting) -> Result<(), FetchError> {
+        let Some(demand) = &self.demand else { return Ok(()) };
+        demand.note(Instant::now());
+        if !is_index(name) || !demand.wake() {
+            return Ok(());
+        }
+        let _place = Place::take(&waiting.count).ok_or(FetchError::Unavailable)?;
+        let made = tokio::time::timeout(waiting.patience, demand.made());
+        made.await.map_err(|_| FetchError::Unavailable)
+    }
+
     /// The file as it is asked for; waits for what is about to come.
     async fn fetch(
         &self,
@@ -191,6 +226,7 @@ impl PeerFiles {
         directives: Directives,
         waiting: &Waiting,
     ) -> Result<Fetched, FetchError> {
+        self.ask(name, waiting).await?;
         let file = match self.find(name).ok_or(FetchError::NotFound)? {
             Found::File(file) => file,
             Found::Stored(file) => return Ok(Fetched::OnDisk(file)),
@@ -345,6 +381,11 @@ impl Drop for Place<'_> {
     }
 }
 
+/// Whether a file of this name says what else there is: a playlist or a manifest.
+fn is_index(name: &str) -> bool {
+    name.ends_with(".m3u8") || name.ends_with(".mpd")
+}
+
 const fn headers(kind: FileKind) -> (&'static str, &'static str) {
     match kind {
         FileKind::Master => (PLAYLIST_TYPE, "public, max-age=1"),
@@ -420,6 +461,12 @@ impl Store {
         let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
         let add = |all: (usize, usize), one: (usize, usize)| (all.0 + one.0, all.1 + one.1);
         peers.values().map(|files| files.size()).fold((0, 0), add)
+    }
+
+    /// How many peers' streams sleep.
+    pub(super) fn asleep(&self) -> usize {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers.values().filter(|files| files.is_asleep()).count()
     }
 
     pub(super) fn playable(&self) -> Vec<PeerId> {

@@ -56,6 +56,11 @@ pub(super) fn encode(
         ("consumers", "What peers receive", counts.consumers),
         ("live_peers", "Peers that can be played over HLS", counts.live_peers),
         ("hls_peers", "Peers whose media is made into HLS or whose last segments are kept", stats.hls_peers),
+        (
+            "hls_asleep",
+            "Peers of those whose media is not made into HLS now, since nobody asks",
+            stats.asleep,
+        ),
         ("hls_files", "Playlists and segments in memory", stats.files),
         ("hls_file_bytes", "The bytes of playlists and segments in memory", stats.bytes),
         ("hls_dvr_files", "Segments on disk", stats.dvr_files),

@@ -128,6 +128,9 @@ pub enum ProduceError {
     /// The peer or its transport ended meanwhile.
     #[error("the transport was closed")]
     Closed,
+    /// `appData.hlsStart` is something else than a [`crate::egress::Start`].
+    #[error("appData.hlsStart is neither \"always\" nor \"on-demand\"")]
+    HlsStart,
     /// The media core said no.
     #[error(transparent)]
     Media(#[from] RequestError<api::ProduceError>),

@@ -103,6 +103,7 @@ faults! {
         ProduceError::NotFound(_) => Fault::NotFound,
         ProduceError::Full(_) => Fault::Limit,
         ProduceError::Closed => Fault::Closed,
+        ProduceError::HlsStart => Fault::BadRequest,
         ProduceError::Media(error) => media(error, |error| match error {
             api::ProduceError::NotFound(_) => Fault::NotFound,
             api::ProduceError::Full(_) => Fault::Limit,

@@ -14,6 +14,7 @@ use super::error::{
     ProduceError,
 };
 use super::event::{Event, HlsEvent, PeerEvent};
+use super::hls::wanted_start;
 use super::ice_servers::{self, IceServer, IceServerConfig};
 use super::registry::{Direction, HlsState, Limits, Producer, Refusal, Registry, TransportRef};
 use super::speakers::Listeners;
@@ -259,7 +260,7 @@ impl Room {
     /// Publishes a source on one of the peer's transports.
     ///
     /// # Errors
-    /// No such transport to send on, too many producers, or parameters that can't be used.
+    /// No such transport to send on, too many producers, or parameters or `appData` that can't be used.
     pub async fn produce(
         &self,
         peer: &PeerId,
@@ -268,6 +269,7 @@ impl Room {
         parameters: RtpParameters,
         app_data: serde_json::Value,
     ) -> Result<ProducerId, ProduceError> {
+        let start = wanted_start(&app_data)?;
         let transport = {
             let registry = self.registry();
             registry.room_for_producer(peer).map_err(produce_refusal)?;
@@ -291,7 +293,7 @@ impl Room {
                 self.publish(Event::NewProducer { peer: peer.clone(), producer: id, kind });
                 self.listen_to(id, kind).await;
                 if hls == HlsState::Chosen {
-                    self.start_hls(peer, id).await;
+                    self.start_hls(peer, id, start).await;
                 }
             }
         }

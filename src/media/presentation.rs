@@ -219,6 +219,20 @@ impl Presentation {
         Self { protection: Protection::new(encryption), ..self }
     }
 
+    /// The same, for a stream that was listed by another presentation before and goes on behind a discontinuity: with the
+    /// clock of that one, and numbers that it didn't give. Segments have to be numbered on as well.
+    #[must_use]
+    pub fn continuing(self, before: &Self) -> Self {
+        Self {
+            epoch: before.epoch,
+            own_epoch: before.own_epoch,
+            recorded_epoch: before.recorded_epoch,
+            discontinuities: before.discontinuities,
+            fragments: before.fragments,
+            ..self
+        }
+    }
+
     /// How long parts are.
     #[must_use]
     pub const fn part_target(&self) -> Duration {

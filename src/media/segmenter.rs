@@ -134,6 +134,10 @@ pub struct Segmenter {
     videos: Vec<VideoQueue>,
     audio: AudioQueue,
     audio_steps: VecDeque<AudioStep>,
+    /// How long the first segment waits for a track of the other kind.
+    lone_hold: Duration,
+    /// The first segment begins with a discontinuity.
+    goes_on: bool,
     /// The next boundary is a discontinuity.
     break_next: bool,
     next_request: MediaTime,
@@ -157,11 +161,24 @@ impl Segmenter {
             videos: Vec::new(),
             audio: AudioQueue::default(),
             audio_steps: VecDeque::new(),
+            lone_hold: LONE_HOLD,
+            goes_on: false,
             break_next: false,
             next_request: MediaTime::default(),
             finishing: false,
             outputs: VecDeque::new(),
         }
+    }
+
+    /// The same, for a stream that goes on after a break: its first segment begins with a discontinuity.
+    #[must_use]
+    pub fn after_break(self) -> Self {
+        Self { goes_on: true, ..self }
+    }
+
+    /// Tells that all tracks are announced: the first segment waits for no further one.
+    pub fn all_announced(&mut self) {
+        self.lone_hold = Duration::ZERO;
     }
 
     /// Tells what a video track does. After anything but activity its next picture has to be a key frame.
@@ -279,7 +296,7 @@ impl Segmenter {
         let hold = if video_waits || audio_waits {
             START_HOLD
         } else if lone {
-            LONE_HOLD
+            self.lone_hold
         } else {
             Duration::ZERO
         };
@@ -292,7 +309,7 @@ impl Segmenter {
         self.audio.begin(start);
         let audio = self.audio.config();
         let video = keys.into_iter().map(|key| key.map(|(_, config)| config)).collect();
-        self.open = Some(Open { start, next: start, video, audio, discontinuity: false });
+        self.open = Some(Open { start, next: start, video, audio, discontinuity: self.goes_on });
     }
 
     /// The video that decides where segments end: the best one that flows.

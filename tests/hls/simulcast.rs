@@ -61,6 +61,8 @@ impl Simulcast {
                 paused: false,
                 source,
                 request_key_frame: Arc::new(move || wanted.store(true, Ordering::Relaxed)),
+                set_tap_paused: Arc::new(|_| Box::pin(std::future::ready(()))),
+                start: None,
             });
         }
         force_key_frames(&pipeline, wanted)?;

@@ -13,7 +13,7 @@ use mediasoup_types::rtp_parameters::{MediaKind, MimeTypeAudio, MimeTypeVideo, R
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::mpsc;
-use weir::egress::Track;
+use weir::egress::{KeyFrameRequester, TapSwitch, Track};
 use weir::ids::ProducerId;
 use weir::media::segmenter::VideoId;
 use weir::sfu::api::{TapOutput, TapPacket};
@@ -91,6 +91,8 @@ impl Codec {
 pub(crate) struct Faults {
     /// Packets are not handed over while this is set.
     muted: AtomicBool,
+    /// The reader wants none.
+    tap_paused: AtomicBool,
     /// One packet in so many is lost; 0 for none.
     loss: AtomicU32,
     /// One packet in so many has a payload of nonsense; 0 for none.
@@ -132,11 +134,11 @@ impl Source {
         pipeline.set_state(gst::State::Playing)?;
         let key_frame_requests = Arc::new(AtomicU32::new(0));
         let requests = Arc::clone(&key_frame_requests);
-        let request = move || {
+        let request: KeyFrameRequester = Arc::new(move || {
             requests.fetch_add(1, Ordering::Relaxed);
             let event = gst::Structure::builder("GstForceKeyUnit").field("all-headers", true).build();
             sink.send_event(gst::event::CustomUpstream::new(event));
-        };
+        });
         let producer_id = ProducerId::random();
         let track = Track {
             producer_id,
@@ -146,7 +148,9 @@ impl Source {
             codec: codec.parameters(),
             paused: false,
             source,
-            request_key_frame: Arc::new(request),
+            request_key_frame: Arc::clone(&request),
+            set_tap_paused: tap_switch(&faults, request),
+            start: None,
         };
         Ok((Self { pipeline, tap, producer_id, faults, key_frame_requests }, track))
     }
@@ -185,6 +189,11 @@ impl Source {
         self.faults.nonsense.store(every, Ordering::Relaxed);
     }
 
+    /// Whether the reader wants nothing.
+    pub(crate) fn is_tap_paused(&self) -> bool {
+        self.faults.tap_paused.load(Ordering::Relaxed)
+    }
+
     /// Closes the producer.
     pub(crate) async fn close(&self) -> Result<()> {
         self.faults.muted.store(true, Ordering::Relaxed);
@@ -198,6 +207,17 @@ impl Drop for Source {
             eprintln!("a test source did not stop");
         }
     }
+}
+
+/// Pauses as a media core does: a reader that goes on gets a key frame.
+fn tap_switch(faults: &Arc<Faults>, request: KeyFrameRequester) -> TapSwitch {
+    let faults = Arc::clone(faults);
+    Arc::new(move |paused| {
+        if faults.tap_paused.swap(paused, Ordering::Relaxed) && !paused {
+            request();
+        }
+        Box::pin(std::future::ready(()))
+    })
 }
 
 fn caps((width, height): (u32, u32)) -> gst::Caps {
@@ -233,7 +253,8 @@ pub(crate) fn hand_over(sink: &AppSink, tap: mpsc::Sender<TapOutput>, faults: Ar
             0 => false,
             every => count.is_multiple_of(every),
         };
-        if faults.muted.load(Ordering::Relaxed) || struck(&faults.loss) {
+        let silent = faults.muted.load(Ordering::Relaxed) || faults.tap_paused.load(Ordering::Relaxed);
+        if silent || struck(&faults.loss) {
             return Ok(gst::FlowSuccess::Ok);
         }
         let mut data = map.as_slice().to_vec();

@@ -86,7 +86,7 @@ struct Peer {
 
 impl Peer {
     fn new() -> Self {
-        let files = Arc::new(PeerFiles::new(Duration::from_millis(192), None));
+        let files = Arc::new(PeerFiles::new(Duration::from_millis(192), None, None));
         Self { files, next: 0, held: Arc::default() }
     }
 

@@ -11,7 +11,7 @@ const LONG: Duration = Duration::from_secs(600);
 const PART: Duration = Duration::from_millis(192);
 
 fn files() -> Arc<PeerFiles> {
-    Arc::new(PeerFiles::new(PART, None))
+    Arc::new(PeerFiles::new(PART, None, None))
 }
 
 fn file(name: &str, body: &str) -> File {
@@ -192,4 +192,51 @@ fn a_copy_elsewhere_is_plain_and_knows_what_did_not_change() {
     assert!(!before.contains_key("video_a_p3.m4s"));
     files.apply(update(5));
     assert_eq!(files.snapshot()["a-video.m3u8"].body.as_ptr(), before["a-video.m3u8"].body.as_ptr());
+}
+
+/// A store with one peer whose stream is made on demand.
+fn on_demand(patience: Duration) -> (Arc<Store>, Arc<PeerFiles>) {
+    let (mut store, files) =
+        (Store::default(), Arc::new(PeerFiles::new(PART, None, Some(Demand::new(Instant::now())))));
+    store.waiting.patience = patience;
+    store.insert(&"a".parse().unwrap(), &files);
+    (Arc::new(store), files)
+}
+
+#[tokio::test]
+async fn a_playlist_wakes_a_stream_and_whoever_asks_waits_for_it() {
+    let (store, files) = on_demand(LONG);
+    let media = "video_a_p2.m4s";
+    assert_eq!(store.owner_of(media), None);
+    assert_eq!(body(&store, media, Directives::default()).await, Err(FetchError::NotFound));
+    assert_eq!(store.owner_of("a-audio.m3u8").unwrap().as_str(), "a", "access can be checked");
+    assert!(files.is_asleep() && store.asleep() == 1);
+
+    let ask = |name: &'static str| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { body(&store, name, Directives::default()).await })
+    };
+    let asked = ["a.m3u8", "a.m3u8", "a-video.m3u8", "a-audio.m3u8"].map(ask);
+    waiting(&store, 4).await;
+    assert!(!files.is_asleep());
+    files.apply(update(3));
+    assert!(asked.iter().all(|asked| !asked.is_finished()), "not all renditions are there");
+    let master = File { name: "a.m3u8".to_owned(), kind: FileKind::Master, body: "master".into() };
+    files.apply(Update { files: vec![master], ..Update::default() });
+    let expected = [Ok("master"), Ok("master"), Ok("full 3"), Err(FetchError::NotFound)];
+    for (asked, expected) in asked.into_iter().zip(expected) {
+        assert_eq!(asked.await.unwrap(), expected.map(Bytes::from));
+    }
+    assert_eq!(body(&store, media, Directives::default()).await.unwrap(), "part");
+    assert_eq!(store.owner_of("a-video-1.m3u8"), None, "what is there now is all there is");
+}
+
+#[tokio::test]
+async fn a_stream_that_does_not_come_is_not_waited_for_forever() {
+    let (store, files) = on_demand(Duration::from_millis(5));
+    assert_eq!(body(&store, "a.m3u8", Directives::default()).await, Err(FetchError::Unavailable));
+    assert_eq!(store.waiting.count.load(Ordering::Relaxed), 0);
+
+    files.clear();
+    assert_eq!(body(&store, "a.m3u8", Directives::default()).await, Err(FetchError::NotFound));
 }
