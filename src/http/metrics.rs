@@ -49,6 +49,7 @@ pub(super) fn encode(
     pipelines: &[PipelineStats],
 ) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("weir");
+    let dvr_bytes = usize::try_from(stats.dvr_bytes).unwrap_or(usize::MAX);
     let gauges = [
         ("rooms", "Rooms", counts.rooms),
         ("peers", "Connected peers", counts.peers),
@@ -64,6 +65,7 @@ pub(super) fn encode(
         ("hls_files", "Playlists and segments in memory", stats.files),
         ("hls_file_bytes", "The bytes of playlists and segments in memory", stats.bytes),
         ("hls_dvr_files", "Segments on disk", stats.dvr_files),
+        ("hls_dvr_bytes", "The bytes of segments on disk", dvr_bytes),
         ("pipeline_state_changes", "Threads that start or stop a pipeline", stats.state_changes),
     ];
     for (name, help, value) in gauges {
@@ -90,9 +92,6 @@ pub(super) fn encode(
         counter.inc_by(value);
         registry.register(name, help, counter);
     }
-    let bytes = Gauge::<i64>::default();
-    bytes.set(i64::try_from(stats.dvr_bytes).unwrap_or(i64::MAX));
-    registry.register("hls_dvr_bytes", "The bytes of segments on disk", bytes);
     let counters: [(&str, &str, Read); 7] = [
         ("frames_in", "Pictures and packets of sound that went in", |stats| stats.frames_in),
         ("units_out", "Access units that came out", |stats| stats.units_out),

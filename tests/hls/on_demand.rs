@@ -128,7 +128,11 @@ async fn a_publisher_chooses_for_itself_unless_its_stream_is_kept() -> Result<()
             let (_source, mut track) = Source::start(Codec::Opus, (0, 0))?;
             track.start = wish;
             server.egress.add_track(&"p".parse()?, track);
-            assert_eq!(server.egress.stats().asleep, if kept { 0 } else { asleep }, "{config:?} {wish:?} {kept}");
+            assert_eq!(
+                server.egress.stats().asleep,
+                if kept { 0 } else { asleep },
+                "{config:?} {wish:?} {kept}"
+            );
         }
     }
     Ok(())
