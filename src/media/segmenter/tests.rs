@@ -193,6 +193,18 @@ fn one_kind_of_media_is_enough() {
 }
 
 #[test]
+fn a_stream_that_goes_on_begins_at_once_and_with_a_discontinuity() {
+    let mut publisher = Publisher::new(true, false);
+    publisher.segmenter = Segmenter::new(0, Duration::from_millis(200)).after_break();
+    publisher.segmenter.set_audio(TrackState::Active);
+    publisher.segmenter.all_announced();
+    publisher.run(400);
+    assert!(!publisher.parts.is_empty(), "it waits for no other kind");
+    publisher.run(5000);
+    assert_eq!(discontinuities(&publisher.finish()), [0]);
+}
+
+#[test]
 fn a_lone_track_waits_a_moment_for_the_other_kind() {
     let mut publisher = Publisher::new(true, false);
     publisher.run(400);

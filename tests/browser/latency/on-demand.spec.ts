@@ -18,15 +18,15 @@ test('from the first request to the first part', async ({ weir, publisher, audie
   const asleep = async () => ((await weir.stats())['hls'] as { asleep: number }).asleep;
   const atRest = () => expect.poll(asleep, { timeout: 60_000 }).toBe(1);
   const file = async (name: string) => (await fetch(new URL(name, master))).text();
-  const took: Record<string, number[]> = {};
-  const note = (what: string, since: number) => (took[what] ??= []).push(Math.round(performance.now() - since));
+  const took = new Map<string, number[]>();
+  const note = (what: string, value: number) => took.set(what, [...(took.get(what) ?? []), Math.round(value)]);
   for (let round = 0; round < ROUNDS; round += 1) {
     await atRest();
     const since = performance.now();
     await file(master);
-    note('master playlist, with a part of each rendition there', since);
+    note('master playlist, with a part of each rendition there', performance.now() - since);
     await file(`${peerId}-video.m3u8`);
-    note('media playlist', since);
+    note('media playlist', performance.now() - since);
   }
   for (let round = 0; round < ROUNDS; round += 1) {
     const page = await audience.open();
@@ -38,12 +38,12 @@ test('from the first request to the first part', async ({ weir, publisher, audie
       await new Promise((seen) => video.requestVideoFrameCallback(seen));
       return performance.now() - begin;
     }, master);
-    (took['first picture in hls.js'] ??= []).push(Math.round(shown));
+    note('first picture in hls.js', shown);
     await page.waitForTimeout(5000);
-    (took['stalls of hls.js in 5 s'] ??= []).push((await page.evaluate(() => window.harness.hls()?.stalls)) ?? 0);
+    note('stalls of hls.js in 5 s', (await page.evaluate(() => window.harness.hls()?.stalls)) ?? 0);
     await page.close();
   }
-  for (const [what, all] of Object.entries(took)) {
+  for (const [what, all] of took) {
     all.sort((a, b) => a - b);
     process.stdout.write(`${JSON.stringify({ what, median: all[Math.floor(all.length / 2)], all })}\n`);
     expect(all.length).toBe(ROUNDS);
