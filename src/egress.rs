@@ -11,6 +11,7 @@ mod feed;
 mod file;
 mod ladder;
 mod meter;
+mod muxed;
 mod numbers;
 mod peer;
 mod pipeline;
@@ -37,6 +38,7 @@ use tokio::task::JoinHandle;
 use crate::ids::{PeerId, ProducerId};
 use crate::media::encryption::Method;
 use crate::media::playlist::Directives;
+use crate::media::presentation::muxed::{Scheme, What};
 use crate::media::segmenter::{VideoId, part_length};
 use crate::sfu::api::TapOutput;
 use archive::Archive;
@@ -353,6 +355,29 @@ impl Egress {
     /// There is no such file, it will not come for long, or it did not come in time.
     pub async fn fetch(&self, name: &str, directives: Directives) -> Result<Fetched, FetchError> {
         self.inner.store.fetch(name, directives).await
+    }
+
+    /// Whether there are files of this peer.
+    #[must_use]
+    pub fn has(&self, peer: &PeerId) -> bool {
+        self.inner.store.has(peer)
+    }
+
+    /// A playlist or segment of a peer in which video and sound are muxed as MPEG-TS, made of its files if it isn't there
+    /// yet. A playlist is waited for until it lists a segment. Cancel safe.
+    ///
+    /// # Errors
+    /// There is none, or not in time.
+    pub async fn fetch_muxed(
+        &self,
+        peer: &PeerId,
+        scheme: Scheme,
+        what: What<'_>,
+    ) -> Result<HlsFile, FetchError> {
+        if self.inner.config.encryption == Method::Cbcs && self.has(peer) {
+            return Err(FetchError::NotOffered);
+        }
+        self.inner.store.fetch_muxed(peer, scheme, what).await
     }
 
     /// The file that `/live/<name>` names at this moment, if there is one in memory.

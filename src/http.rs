@@ -122,6 +122,7 @@ impl Routes {
             .route("/metrics", get(metrics::metrics))
             .route("/api/live-streams", get(sse::live_streams))
             .route("/live/{*path}", get(hls::file))
+            .route("/livestream/{*path}", get(hls::livestream_file))
             .merge(broadcasters)
             .fallback(get(demo::file))
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

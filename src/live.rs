@@ -23,6 +23,7 @@ mod rooms;
 mod secret;
 mod speakers;
 mod stats;
+pub mod streams;
 
 use serde::{Deserialize, Serialize};
 

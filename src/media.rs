@@ -14,3 +14,4 @@ pub mod rtcp;
 pub mod rtp;
 pub mod segmenter;
 pub mod timeline;
+pub mod transport_stream;

@@ -12,11 +12,13 @@ use tokio::sync::{Notify, watch};
 
 use super::archive::Shelf;
 use super::demand::Demand;
+use super::muxed::{Limits, Maker, Muxed};
 use super::numbers::{MEDIA_CACHE_CONTROL, Numbers};
 use super::stored::StoredFile;
 use super::{HlsFile, MANIFEST_TYPE, PLAYLIST_TYPE};
 use crate::ids::PeerId;
 use crate::media::playlist::{Directives, Position, Text, Wait};
+use crate::media::presentation::muxed::{Scheme, What};
 use crate::media::presentation::{FileKind, Listing, Update, owners};
 use crate::media::segmenter::{Rendition, TARGET_DURATION_SECS};
 
@@ -37,6 +39,9 @@ pub enum FetchError {
     /// What was waited for did not come, or too many wait already.
     #[error("what is asked for is not there in time")]
     Unavailable,
+    /// There is no MPEG-TS of what is encrypted by sample.
+    #[error("what is encrypted by sample is not offered as MPEG-TS")]
+    NotOffered,
 }
 
 /// What a name stands for, wherever it is.
@@ -69,7 +74,7 @@ impl Lazy {
 
 /// A playlist as it is served.
 #[derive(Debug)]
-struct Served {
+pub(super) struct Served {
     full: Lazy,
     delta: Lazy,
     plain: HlsFile,
@@ -97,7 +102,7 @@ struct Contents {
 }
 
 /// What a name stands for.
-enum Found {
+pub(super) enum Found {
     File(HlsFile),
     Stored(StoredFile),
     Playlist(watch::Receiver<Arc<Served>>),
@@ -114,6 +119,8 @@ pub(super) struct PeerFiles {
     pub(super) shelf: Option<Arc<Shelf>>,
     /// Who asks, if the stream is made on demand.
     pub(super) demand: Option<Demand>,
+    /// What is made of the files when somebody asks.
+    pub(super) muxed: Muxed,
     playable: AtomicBool,
     /// The number of the next segment, for a peer that comes back.
     next_sequence: AtomicU64,
@@ -129,6 +136,7 @@ impl PeerFiles {
             part_target,
             shelf,
             demand,
+            muxed: Muxed::default(),
             playable: AtomicBool::new(false),
             next_sequence: AtomicU64::new(0),
             changed: Notify::new(),
@@ -157,6 +165,9 @@ impl PeerFiles {
             contents.list(listing);
         }
         drop(contents);
+        if let Some(change) = update.wholes {
+            self.muxed.apply(change);
+        }
         self.changed.notify_one();
         self.demand.iter().filter(|_| has_master).for_each(Demand::set_made);
     }
@@ -171,6 +182,7 @@ impl PeerFiles {
 
     /// Nothing is there until more comes.
     pub(super) fn empty(&self) {
+        self.muxed.clear();
         *self.contents.write().unwrap_or_else(PoisonError::into_inner) = Contents::default();
         self.changed.notify_one();
     }
@@ -184,7 +196,7 @@ impl PeerFiles {
         self.contents.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, name: &str) -> Option<Found> {
+    pub(super) fn find(&self, name: &str) -> Option<Found> {
         let found = self.contents().find(name);
         found.or_else(|| self.shelf.as_ref()?.get(name).map(Found::Stored))
     }
@@ -208,15 +220,13 @@ impl PeerFiles {
 
     /// Notes that a file is asked for. If it is a playlist of a stream that nobody asked for before, that begins, and is
     /// waited for until there is something of all its renditions: players read the master playlist once.
-    async fn ask(&self, name: &str, waiting: &Waiting) -> Result<(), FetchError> {
+    async fn ask(&self, is_index: bool, waiting: &Waiting) -> Result<(), FetchError> {
         let Some(demand) = &self.demand else { return Ok(()) };
         demand.note(Instant::now());
-        if !is_index(name) || !demand.wake() {
+        if !is_index || !demand.wake() {
             return Ok(());
         }
-        let _place = Place::take(&waiting.count).ok_or(FetchError::Unavailable)?;
-        let made = tokio::time::timeout(waiting.patience, demand.made());
-        made.await.map_err(|_| FetchError::Unavailable)
+        waiting.within(demand.made()).await
     }
 
     /// The file as it is asked for; waits for what is about to come.
@@ -226,7 +236,7 @@ impl PeerFiles {
         directives: Directives,
         waiting: &Waiting,
     ) -> Result<Fetched, FetchError> {
-        self.ask(name, waiting).await?;
+        self.ask(is_index(name), waiting).await?;
         let file = match self.find(name).ok_or(FetchError::NotFound)? {
             Found::File(file) => file,
             Found::Stored(file) => return Ok(Fetched::OnDisk(file)),
@@ -273,7 +283,7 @@ impl PeerFiles {
         let files =
             contents.files.values().filter(|stored| !stored.is_part()).map(|stored| stored.file.body.len());
         let playlists = contents.playlists.values().map(|playlist| playlist.borrow().full.text.len());
-        files.chain(playlists).fold((0, 0), |(count, bytes), size| (count + 1, bytes + size))
+        files.chain(playlists).fold(self.muxed.size(), |(count, bytes), size| (count + 1, bytes + size))
     }
 
     pub(super) fn playable(&self) -> bool {
@@ -342,18 +352,15 @@ async fn wait_for(
     waiting: &Waiting,
     mut enough: impl FnMut(&Served) -> bool,
 ) -> Result<Arc<Served>, FetchError> {
-    let _place = Place::take(&waiting.count).ok_or(FetchError::Unavailable)?;
-    let update = playlist.wait_for(|served| enough(served));
-    match tokio::time::timeout(waiting.patience, update).await {
-        Ok(Ok(served)) => Ok(Arc::clone(&served)),
-        Ok(Err(_)) => Err(FetchError::NotFound), // the peer's files are gone
-        Err(_) => Err(FetchError::Unavailable),
+    match waiting.within(playlist.wait_for(|served| enough(served))).await? {
+        Ok(served) => Ok(Arc::clone(&served)),
+        Err(_) => Err(FetchError::NotFound), // the peer's files are gone
     }
 }
 
 /// The requests that wait.
 #[derive(Debug)]
-struct Waiting {
+pub(super) struct Waiting {
     count: AtomicUsize,
     /// The longest that one waits.
     patience: Duration,
@@ -362,6 +369,14 @@ struct Waiting {
 impl Default for Waiting {
     fn default() -> Self {
         Self { count: AtomicUsize::new(0), patience: MAX_WAIT }
+    }
+}
+
+impl Waiting {
+    /// What a request waits for, if that comes in time and not too many wait.
+    pub(super) async fn within<T>(&self, what: impl Future<Output = T>) -> Result<T, FetchError> {
+        let _place = Place::take(&self.count).ok_or(FetchError::Unavailable)?;
+        tokio::time::timeout(self.patience, what).await.map_err(|_| FetchError::Unavailable)
     }
 }
 
@@ -407,6 +422,7 @@ pub(super) struct Store {
     peers: RwLock<HashMap<PeerId, Arc<PeerFiles>>>,
     numbers: Mutex<Numbers>,
     waiting: Waiting,
+    limits: Limits,
 }
 
 impl Store {
@@ -445,6 +461,28 @@ impl Store {
     pub(super) async fn fetch(&self, name: &str, directives: Directives) -> Result<Fetched, FetchError> {
         let (_, files) = self.owner(name).ok_or(FetchError::NotFound)?;
         files.fetch(name, directives, &self.waiting).await
+    }
+
+    /// Whether a peer has files.
+    pub(super) fn has(&self, peer: &PeerId) -> bool {
+        self.files_of(peer).is_some()
+    }
+
+    fn files_of(&self, peer: &PeerId) -> Option<Arc<PeerFiles>> {
+        self.peers.read().unwrap_or_else(PoisonError::into_inner).get(peer).cloned()
+    }
+
+    /// A muxed playlist or segment.
+    pub(super) async fn fetch_muxed(
+        &self,
+        peer: &PeerId,
+        scheme: Scheme,
+        what: What<'_>,
+    ) -> Result<HlsFile, FetchError> {
+        let files = self.files_of(peer).ok_or(FetchError::NotFound)?;
+        let (waiting, limits) = (&self.waiting, &self.limits);
+        files.ask(matches!(what, What::Master | What::Playlist(_)), waiting).await?;
+        Maker { peer: peer.as_str(), files: &files, waiting, limits }.fetch(scheme, what).await
     }
 
     /// The peer that has, or will have, a file of this name, with its files.

@@ -1,4 +1,5 @@
-//! `GET /live/<file>`: playlists and segments, straight from memory; what left that, from disk.
+//! `GET /live/<file>`: playlists and segments, straight from memory; what left that, from disk. In folders below that, and
+//! below `/livestream/`, there is the same as MPEG-TS, by the names that clients of other servers know.
 
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -18,12 +19,12 @@ use super::{AppState, error};
 use crate::egress::{Egress, Encoded, FetchError, Fetched, HlsFile, MANIFEST_TYPE, StoredFile};
 use crate::ids::PeerId;
 use crate::live::access::{Access, Denied, Purpose};
+use crate::live::streams;
 use crate::media::playlist::Directives;
+use crate::media::presentation::muxed::{self, Scheme};
 
 /// Room for the header lines of an answer, those included that the server adds.
 const MAX_ANSWER_HEADERS: usize = 12;
-/// Where the files are.
-pub(super) const PREFIX: &str = "/live/";
 
 /// What caches may do with a playlist that was asked for with `_HLS_msn`: hand it to all who ask at about the same time.
 /// RFC 8216bis appendix B.1 would let them keep it for six target durations, because what it has to hold is in its address.
@@ -32,6 +33,35 @@ pub(super) const PREFIX: &str = "/live/";
 const CACHE_RELOADS: &str = "public, max-age=0, s-maxage=1";
 /// The same for a playlist with the viewer's own token, which is nobody else's.
 const CACHE_OWN_RELOADS: &str = "private, max-age=0";
+
+/// Where files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// `/live/`
+    Live,
+    /// `/livestream/`, beside what is no file.
+    Livestream,
+}
+
+impl Place {
+    /// The place that a path names, and what follows.
+    pub(super) fn split(path: &str) -> Option<(Self, &str)> {
+        let live = path.strip_prefix("/live/").map(|rest| (Self::Live, rest));
+        live.or_else(|| Some((Self::Livestream, path.strip_prefix("/livestream/")?)))
+    }
+
+    fn muxed(self, name: &str) -> Option<muxed::Asked<'_>> {
+        match self {
+            Self::Live => muxed::Asked::beside_cmaf(name),
+            Self::Livestream => muxed::Asked::event(name),
+        }
+    }
+
+    /// Whether a name there, behind a token or not, is a file's.
+    pub(super) fn has(self, path: &str) -> bool {
+        self == Self::Live || self.muxed(&Asked::read(path, "", &HeaderMap::new()).name).is_some()
+    }
+}
 
 /// The files, and who may have them.
 #[derive(Clone)]
@@ -47,16 +77,48 @@ pub(super) async fn file(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
+    at(Place::Live, &state, &path, query, &headers).await
+}
+
+pub(super) async fn livestream_file(
+    State(state): State<AppState>,
+    Path(path): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    at(Place::Livestream, &state, &path, query, &headers).await
+}
+
+async fn at(
+    place: Place,
+    state: &AppState,
+    path: &str,
+    query: Option<String>,
+    headers: &HeaderMap,
+) -> Response {
     match &state.files {
-        Some(files) => files.answer(&path, query.as_deref().unwrap_or_default(), &headers).await,
+        Some(files) => files.answer(place, path, query.as_deref().unwrap_or_default(), headers).await,
         None => error(StatusCode::NOT_FOUND, "no such file"),
     }
 }
 
 impl Files {
-    /// The answer to a request for `path` below [`PREFIX`], as soon as the file is as far as the query asks.
-    pub(super) async fn answer(&self, path: &str, query: &str, headers: &HeaderMap) -> Response {
+    /// The answer to a request for `path` in a place, as soon as the file is as far as the query asks.
+    pub(super) async fn answer(
+        &self,
+        place: Place,
+        path: &str,
+        query: &str,
+        headers: &HeaderMap,
+    ) -> Response {
         let asked = Asked::read(path, query, headers);
+        // Where one peer's playlist could be another one's MPEG-TS, it is what it is without that.
+        let muxed = place.muxed(&asked.name);
+        let muxed =
+            muxed.filter(|muxed| muxed.scheme != Scheme::Flat || self.egress.owner(&asked.name).is_none());
+        if muxed.is_some() || place == Place::Livestream {
+            return self.answer_muxed(muxed, &asked, headers).await;
+        }
         if let Err(denied) = self.check(&asked) {
             return refuse(denied);
         }
@@ -64,45 +126,79 @@ impl Files {
             Ok(directives) => directives,
             Err(reason) => return error(StatusCode::BAD_REQUEST, &reason.to_string()),
         };
-        let mut file = match self.egress.fetch(asked.name, directives).await {
+        let mut file = match self.egress.fetch(&asked.name, directives).await {
             Ok(Fetched::InMemory(file)) => file,
             Ok(Fetched::OnDisk(file)) => return respond_stored(file, headers).await,
             Err(reason) => return error(status(reason), &reason.to_string()),
         };
-        let is_reload = directives.until.is_some() && file.is_playlist();
-        if is_reload {
+        if directives.until.is_some() && file.is_playlist() {
             file.cache_control = CACHE_RELOADS;
         }
+        self.respond_for(&file, &asked, headers)
+    }
+
+    async fn answer_muxed(
+        &self,
+        muxed: Option<muxed::Asked<'_>>,
+        asked: &Asked<'_>,
+        headers: &HeaderMap,
+    ) -> Response {
+        let found = muxed.and_then(|muxed| Some((muxed, streams::peer_of(muxed.peer)?)));
+        let existing = found.as_ref().map(|(_, peer)| peer).filter(|peer| self.egress.has(peer));
+        let is_entry = muxed.is_some_and(|muxed| muxed.is_entry());
+        if let Some(access) = &self.access
+            && let Err(denied) = access.check(asked.token, existing, purpose(is_entry), SystemTime::now())
+        {
+            return refuse(denied);
+        }
+        let fetched = match &found {
+            Some((muxed, peer)) => self.egress.fetch_muxed(peer, muxed.scheme, muxed.what).await,
+            None => Err(FetchError::NotFound),
+        };
+        match fetched {
+            Ok(file) => self.respond_for(&file, asked, headers),
+            Err(reason) => error(status(reason), &reason.to_string()),
+        }
+    }
+
+    /// The file, with the token in it if it is a playlist that was asked for with one.
+    fn respond_for(&self, file: &HlsFile, asked: &Asked<'_>, headers: &HeaderMap) -> Response {
         match asked.token.filter(|_| self.access.is_some() && asked.in_query && file.is_playlist()) {
-            Some(token) => respond(&with_token(&file, token, is_reload), headers),
-            None => respond(&file, headers),
+            Some(token) => respond(&with_token(file, token), headers),
+            None => respond(file, headers),
         }
     }
 
     fn check(&self, asked: &Asked<'_>) -> Result<(), Denied> {
         let Some(access) = &self.access else { return Ok(()) };
-        let peer = self.egress.owner(asked.name);
+        let peer = self.egress.owner(&asked.name);
         let is_master =
             |peer: &PeerId| asked.name.strip_suffix(".m3u8").is_some_and(|stem| stem == peer.as_str());
-        let purpose = if peer.as_ref().is_some_and(is_master) { Purpose::Begin } else { Purpose::GoOn };
+        let purpose = purpose(peer.as_ref().is_some_and(is_master));
         access.check(asked.token, peer.as_ref(), purpose, SystemTime::now())
     }
 }
 
+/// What a token is shown for, with a file that players begin with or not.
+const fn purpose(is_entry: bool) -> Purpose {
+    if is_entry { Purpose::Begin } else { Purpose::GoOn }
+}
+
 /// The playlist, or manifest, for the one who showed this token.
-fn with_token(playlist: &HlsFile, token: &str, is_reload: bool) -> HlsFile {
+fn with_token(playlist: &HlsFile, token: &str) -> HlsFile {
     let text = String::from_utf8_lossy(&playlist.body);
     let text = match playlist.content_type {
         MANIFEST_TYPE => token::leading_manifest(&text, token),
         _ => token::leading(&text, token),
     };
+    let is_reload = playlist.cache_control == CACHE_RELOADS;
     let cache_control = if is_reload { CACHE_OWN_RELOADS } else { "private, max-age=1" };
     HlsFile::new(playlist.content_type, cache_control, text.into())
 }
 
 const fn status(reason: FetchError) -> StatusCode {
     match reason {
-        FetchError::NotFound => StatusCode::NOT_FOUND,
+        FetchError::NotFound | FetchError::NotOffered => StatusCode::NOT_FOUND,
         FetchError::TooFar => StatusCode::BAD_REQUEST,
         FetchError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     }

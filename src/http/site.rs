@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
 
-use super::hls::{self, Files};
+use super::hls::{Files, Place};
 use crate::egress::Egress;
 use crate::live::access::Access;
 
@@ -71,13 +71,13 @@ impl Service<Request<Incoming>> for Site {
 
 /// Whether the request is for an HLS file, with nothing in it that has to be decoded.
 fn is_plain<B>(request: &Request<B>) -> bool {
-    let name = request.uri().path().strip_prefix(hls::PREFIX);
-    request.method() == Method::GET && name.is_some_and(|name| !name.contains('%'))
+    let is_file = |(place, name): (Place, &str)| !name.contains('%') && place.has(name);
+    request.method() == Method::GET && Place::split(request.uri().path()).is_some_and(is_file)
 }
 
 async fn answer(files: Files, request: Request<()>) -> Response {
-    let path = request.uri().path().strip_prefix(hls::PREFIX).unwrap_or_default();
-    as_for_all(files.answer(path, request.uri().query().unwrap_or_default(), request.headers()).await)
+    let (place, path) = Place::split(request.uri().path()).unwrap_or((Place::Live, ""));
+    as_for_all(files.answer(place, path, request.uri().query().unwrap_or_default(), request.headers()).await)
 }
 
 /// Adds what the layers around the router would have added.

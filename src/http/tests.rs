@@ -179,6 +179,31 @@ async fn a_file_is_answered_alike_with_and_without_the_router() {
     }
 }
 
+#[test]
+fn files_of_streams_are_told_from_what_else_has_their_place() {
+    use hls::Place;
+
+    let is_file = |path| Place::split(path).is_some_and(|(place, rest)| place.has(rest));
+    for path in [
+        "/live/p.m3u8",
+        "/live/p/720p/index.m3u8",
+        "/livestream/p/stream.m3u8",
+        "/livestream/p/~T/segment_1.ts",
+    ] {
+        assert!(is_file(path), "{path}");
+    }
+    for path in [
+        "/",
+        "/live",
+        "/livestream/p/status",
+        "/livestream/health",
+        "/livestream/p/temp.webm",
+        "/livestreams/p",
+    ] {
+        assert!(!is_file(path), "{path}");
+    }
+}
+
 #[tokio::test]
 async fn a_page_of_any_origin_may_ask_with_a_token_and_read_every_header() {
     use tower::ServiceExt;

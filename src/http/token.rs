@@ -10,14 +10,16 @@ use axum::http::{HeaderMap, header};
 
 /// What marks a token in a path.
 const MARK: char = '~';
+/// The same behind a folder.
+const IN_FOLDER: &str = "/~";
 /// The name of a token in a query.
 const NAME: &str = "token";
 
 /// A request for a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Asked<'a> {
     /// The file.
-    pub(super) name: &'a str,
+    pub(super) name: Cow<'a, str>,
     /// The token, if there is one.
     pub(super) token: Option<&'a str>,
     /// It is in the query, where what the file leads to does not get it.
@@ -27,14 +29,24 @@ pub(super) struct Asked<'a> {
 impl<'a> Asked<'a> {
     /// Reads the path below `/live/`, the query and the header lines.
     pub(super) fn read(path: &'a str, query: &'a str, headers: &'a HeaderMap) -> Self {
-        let in_path = path.strip_prefix(MARK).and_then(|rest| rest.split_once('/'));
-        if let Some((token, name)) = in_path {
+        if let Some((token, name)) = in_path(path) {
             return Self { name, token: Some(token), in_query: false };
         }
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         let in_query = pairs.filter(|(name, _)| *name == NAME).map(|(_, token)| token).next();
-        Self { name: path, token: in_query.or_else(|| bearer(headers)), in_query: in_query.is_some() }
+        Self { name: path.into(), token: in_query.or_else(|| bearer(headers)), in_query: in_query.is_some() }
     }
+}
+
+/// The token in a path, and the path without it: a playlist in a folder leads to where its token is in that folder.
+fn in_path(path: &str) -> Option<(&str, Cow<'_, str>)> {
+    if let Some(rest) = path.strip_prefix(MARK) {
+        let (token, name) = rest.split_once('/')?;
+        return Some((token, name.into()));
+    }
+    let (folder, rest) = path.split_once(IN_FOLDER)?;
+    let (token, name) = rest.split_once('/')?;
+    Some((token, format!("{folder}/{name}").into()))
 }
 
 /// The token of `Authorization: Bearer` (RFC 6750 section 2.1).
@@ -79,7 +91,7 @@ mod tests {
         let read = |path, query| {
             let empty = HeaderMap::new();
             let Asked { name, token, in_query } = Asked::read(path, query, &empty);
-            (String::from(name), token.map(str::to_owned), in_query)
+            (name.into_owned(), token.map(str::to_owned), in_query)
         };
         let found = |name: &str, token: &str, in_query| (name.to_owned(), Some(token.to_owned()), in_query);
         assert_eq!(read("a.m3u8", ""), ("a.m3u8".into(), None, false));
@@ -87,8 +99,14 @@ mod tests {
         assert_eq!(read("a.m3u8", "_HLS_msn=3&token=x.y&z"), found("a.m3u8", "x.y", true));
         assert_eq!(read("~x.y/a.m3u8", "token=other"), found("a.m3u8", "x.y", false));
         assert_eq!(read("~x.y", ""), ("~x.y".into(), None, false));
+        assert_eq!(read("p/~x.y/720p/a.ts", ""), found("p/720p/a.ts", "x.y", false));
+        assert_eq!(read("p/720p/~x.y/a.ts", "token=other"), found("p/720p/a.ts", "x.y", false));
+        assert_eq!(read("p/~x.y", ""), ("p/~x.y".into(), None, false));
         headers.insert(header::AUTHORIZATION, HeaderValue::from_static("bearer x.y"));
-        assert_eq!(Asked::read("a", "", &headers), Asked { name: "a", token: Some("x.y"), in_query: false });
+        assert_eq!(
+            Asked::read("a", "", &headers),
+            Asked { name: "a".into(), token: Some("x.y"), in_query: false }
+        );
         headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Basic x.y"));
         assert_eq!(Asked::read("a", "", &headers).token, None);
     }

@@ -6,7 +6,8 @@
 use std::fmt;
 
 use aws_lc_rs::cipher::{
-    AES_128, EncryptingKey, EncryptionContext, PaddedBlockEncryptingKey, UnboundCipherKey,
+    AES_128, DecryptionContext, EncryptingKey, EncryptionContext, PaddedBlockDecryptingKey,
+    PaddedBlockEncryptingKey, UnboundCipherKey,
 };
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::iv::FixedLength;
@@ -75,6 +76,18 @@ impl ContentKey {
         let mut body = Vec::with_capacity(clear.len() + BLOCK_BYTES);
         body.extend_from_slice(clear);
         key.less_safe_encrypt(&mut body, EncryptionContext::Iv128(FixedLength::from(iv)))?;
+        Ok(body.into())
+    }
+
+    /// What [`Self::encrypt_file`] encrypted.
+    ///
+    /// # Errors
+    /// Fails if that was something else.
+    pub fn decrypt_file(&self, encrypted: &[u8], iv: [u8; BLOCK_BYTES]) -> Result<Bytes, CipherError> {
+        let key = PaddedBlockDecryptingKey::cbc_pkcs7(UnboundCipherKey::new(&AES_128, &self.secret)?)?;
+        let mut body = encrypted.to_vec();
+        let clear = key.decrypt(&mut body, DecryptionContext::Iv128(FixedLength::from(iv)))?.len();
+        body.truncate(clear);
         Ok(body.into())
     }
 
@@ -179,6 +192,9 @@ pub(crate) mod tests {
         let file = KEY.encrypt_file(&CLEAR, KEY.iv).unwrap();
         assert_eq!((file.len(), &file[..32]), (48, &ENCRYPTED[..]), "a whole block of padding");
         assert_eq!(KEY.encrypt_file(&CLEAR[..31], KEY.iv).unwrap().len(), 32);
+        assert_eq!(KEY.decrypt_file(&file, KEY.iv).unwrap(), &CLEAR[..]);
+        assert!(KEY.decrypt_file(&file[..47], KEY.iv).is_err());
+        assert!(KEY.decrypt_file(b"", KEY.iv).is_err());
     }
 
     #[test]

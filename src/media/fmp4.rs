@@ -3,6 +3,7 @@
 //!
 //! One track per file and one fragment per part of a segment. Nothing here decides where a segment begins or ends.
 
+mod fragments;
 mod protection;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -12,6 +13,7 @@ use mp4_atom::{
     Trun, TrunEntry, TrunSamples, Url, Visual, Vmhd, esds,
 };
 
+pub use fragments::{TimedSample, samples};
 pub use protection::{Coding, ProtectionError, protected_chunk, protected_init};
 
 /// Ticks per second of every video track: the RTP clock of all video codecs.
@@ -95,6 +97,12 @@ impl VideoConfig {
         format!("avc1.{avc_profile_indication:02x}{profile_compatibility:02x}{avc_level_indication:02x}")
     }
 
+    /// The parameter sets, in the order in which decoders want them.
+    pub fn parameter_sets(&self) -> impl Iterator<Item = &[u8]> {
+        let sets = self.avcc.sequence_parameter_sets.iter().chain(&self.avcc.picture_parameter_sets);
+        sets.map(Vec::as_slice)
+    }
+
     /// `level_idc`: ten times the level, for example 31.
     #[must_use]
     pub const fn level(&self) -> u8 {
@@ -132,6 +140,13 @@ impl AudioConfig {
     #[must_use]
     pub const fn sample_rate(&self) -> u32 {
         self.sample_rate
+    }
+
+    /// The sample rate as `samplingFrequencyIndex` (ISO/IEC 14496-3 table 1.18).
+    #[must_use]
+    pub fn sample_rate_index(&self) -> u8 {
+        let index = AAC_RATES.iter().position(|rate| *rate == self.sample_rate);
+        index.and_then(|index| u8::try_from(index).ok()).unwrap_or(0)
     }
 
     /// 1 or 2.

@@ -3,19 +3,21 @@
 //! Tags stand flush left, one a line, so that strict parsers accept them. What is listed is decided elsewhere.
 
 mod directives;
+mod muxed;
 mod text;
 
 use std::fmt::{self, Write};
 use std::time::{Duration, SystemTime};
 
 pub use directives::{Directives, Position, Wait};
+pub use muxed::{MuxedPlaylist, MuxedSegment};
 pub use text::Text;
 
 use crate::media::encryption::Method;
 use crate::media::segmenter::TARGET_DURATION_SECS;
 
 /// The protocol version: EXT-X-MAP in playlists of ordinary segments needs at least 6 (RFC 8216 section 7).
-const VERSION: u32 = 7;
+pub const VERSION: u32 = 7;
 
 /// The protocol version of a playlist with EXT-X-SKIP (RFC 8216bis section 8).
 const VERSION_WITH_SKIP: u32 = 9;
@@ -297,6 +299,8 @@ pub struct Variant {
 /// A master playlist.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MasterPlaylist {
+    /// The protocol version.
+    pub version: u32,
     /// The variants, best first.
     pub variants: Vec<Variant>,
     /// The audio: a rendition group beside the video, or the variant itself.
@@ -307,7 +311,7 @@ pub struct MasterPlaylist {
 
 impl fmt::Display for MasterPlaylist {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "#EXTM3U\n#EXT-X-VERSION:{VERSION}")?;
+        writeln!(f, "#EXTM3U\n#EXT-X-VERSION:{}", self.version)?;
         if self.independent {
             writeln!(f, "#EXT-X-INDEPENDENT-SEGMENTS")?;
         }

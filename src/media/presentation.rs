@@ -7,6 +7,7 @@ mod backfill;
 mod dash;
 mod kept;
 mod master;
+pub mod muxed;
 mod names;
 mod past;
 mod protection;
@@ -135,6 +136,8 @@ pub struct Update {
     pub gone: Vec<String>,
     /// How many segments DVR does not show because they were not stored in time.
     pub lost: usize,
+    /// What is complete in all renditions, if that changed.
+    pub wholes: Option<muxed::Change>,
 }
 
 /// What is the same for all segments of a rendition until it changes.
@@ -181,6 +184,9 @@ pub struct Presentation {
     changed: BTreeSet<Rendition>,
     master_changed: bool,
     manifest_changed: bool,
+    /// Segments that may be complete in all renditions, and what was told of those that are.
+    wholes_due: BTreeSet<u64>,
+    wholes_told: (u64, u64, u64, bool),
 }
 
 impl Presentation {
@@ -210,6 +216,8 @@ impl Presentation {
             changed: BTreeSet::new(),
             master_changed: false,
             manifest_changed: false,
+            wholes_due: BTreeSet::new(),
+            wholes_told: (0, 0, 0, false),
         }
     }
 
@@ -419,6 +427,7 @@ impl Presentation {
         self.changed.insert(rendition);
         self.master_changed = true;
         self.manifest_changed |= kept.is_complete();
+        self.may_be_whole(sequence);
         self.drop_parts(rendition);
         Ok(())
     }
@@ -449,6 +458,7 @@ impl Presentation {
             let (name, body) = (self.names.manifest(), text.into());
             self.update.files.push(File { name, kind: FileKind::Manifest, body });
         }
+        self.update.wholes = self.take_wholes();
         std::mem::take(&mut self.update)
     }
 

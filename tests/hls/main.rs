@@ -5,6 +5,7 @@ mod encryption;
 mod faults;
 mod ladder;
 mod low_latency;
+mod muxed;
 mod on_demand;
 mod simulcast;
 mod source;

@@ -126,7 +126,7 @@ fn master(videos: Vec<VideoAttributes>, audio: bool) -> String {
     if variants.is_empty() {
         variants.push(variant(None));
     }
-    MasterPlaylist { variants, audio, independent: true }.to_string()
+    MasterPlaylist { version: VERSION, variants, audio, independent: true }.to_string()
 }
 
 #[test]

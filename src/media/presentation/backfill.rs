@@ -67,6 +67,7 @@ impl Presentation {
                 ..Track::new(init_uri.to_owned(), Format::Audio(Arc::clone(config)))
             };
             kept.tracks.insert(Rendition::Audio, track);
+            self.wholes_due.insert(kept.sequence);
             if let Some(line) = self.lines.get_mut(&Rendition::Audio) {
                 line.position = Position { complete: Some((kept.sequence, 1)), open: None };
             }

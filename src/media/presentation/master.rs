@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::kept::{Format, Track};
 use super::past::Past;
 use super::{Presentation, TARGET_DURATION_SECS};
-use crate::media::playlist::{AudioAttributes, MasterPlaylist, Variant, VideoAttributes};
+use crate::media::playlist::{AudioAttributes, MasterPlaylist, VERSION, Variant, VideoAttributes};
 use crate::media::segmenter::Rendition;
 
 /// Segments shorter than this say nothing about the bit rate (RFC 8216bis section 4.4.6.2: half a target duration).
-const BIT_RATE_MIN: Duration = Duration::from_millis(TARGET_DURATION_SECS * 500);
+pub(super) const BIT_RATE_MIN: Duration = Duration::from_millis(TARGET_DURATION_SECS * 500);
 
 /// Bit rates of what is listed, in bit/s.
 pub(super) struct BitRate {
@@ -43,6 +43,7 @@ impl Presentation {
             variants.push(self.variant(Rendition::Audio, false));
         }
         MasterPlaylist {
+            version: VERSION,
             variants,
             audio: if audio { self.audio_attributes() } else { None },
             independent: offered.iter().all(|one| {

@@ -87,7 +87,7 @@ pub fn owners(name: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Whether this is the number of a video rendition below the best one.
-fn is_further(id: &str) -> bool {
+pub(super) fn is_further(id: &str) -> bool {
     (1..MAX_VIDEOS).any(|further| further.to_string() == id)
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::names::Names;
 use super::{File, FileKind, WriteError};
-use crate::media::encryption::{ContentKey, Encryption, Method};
+use crate::media::encryption::{CipherError, ContentKey, Encryption, Method};
 use crate::media::fmp4::{self, Coding, Sample};
 use crate::media::playlist::ListedKey;
 use crate::media::segmenter::Rendition;
@@ -76,6 +76,18 @@ pub(super) fn chunk(
 pub(super) fn file(key: Option<&SegmentKey>, sequence: u64, body: &Bytes) -> Result<Bytes, WriteError> {
     match key.filter(|key| key.is_for_files()) {
         Some(key) => Ok(key.content.encrypt_file(body, file_iv(sequence))?),
+        None => Ok(body.clone()),
+    }
+}
+
+/// The same as it was before it was encrypted.
+pub(super) fn clear_file(
+    key: Option<&SegmentKey>,
+    sequence: u64,
+    body: &Bytes,
+) -> Result<Bytes, CipherError> {
+    match key.filter(|key| key.is_for_files()) {
+        Some(key) => key.content.decrypt_file(body, file_iv(sequence)),
         None => Ok(body.clone()),
     }
 }

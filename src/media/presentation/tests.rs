@@ -2,6 +2,7 @@
 
 mod dvr;
 mod encryption;
+mod muxed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -43,6 +44,7 @@ struct Shown {
     /// Whether segments are stored.
     storing: bool,
     lost: usize,
+    wholes: super::muxed::Wholes,
     listings: BTreeMap<String, Read>,
     look: Look,
     /// How many pictures of 32 ms a part has.
@@ -66,6 +68,7 @@ impl Shown {
             on_disk: BTreeSet::new(),
             storing: true,
             lost: 0,
+            wholes: super::muxed::Wholes::default(),
             listings: BTreeMap::new(),
             look: Look { discontinuity: false, sizes: vec![(640, 360)], audio: true, filler: false },
             pictures: 6,
@@ -94,6 +97,7 @@ impl Shown {
     fn update(&mut self) {
         let update = self.presentation.take_update();
         self.lost += update.lost;
+        update.wholes.into_iter().for_each(|change| self.wholes.apply(change));
         for file in update.files {
             if self.storing && matches!(file.kind, FileKind::Media(_)) {
                 assert!(self.presentation.stored(&file.name));

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use super::*;
 
 /// What openssl makes of a file of AES-128.
-fn decrypted(file: &[u8], secret: u8, iv: u64) -> Vec<u8> {
+pub(super) fn decrypted(file: &[u8], secret: u8, iv: u64) -> Vec<u8> {
     let key: String = (0..BLOCK_BYTES).map(|_| format!("{secret:02x}")).collect();
     let mut openssl = Command::new("openssl")
         .args(["enc", "-d", "-aes-128-cbc", "-K", &key, "-iv", &format!("{iv:032x}")])
