@@ -19,6 +19,7 @@ mod store;
 mod stored;
 mod supervisor;
 mod templates;
+mod thumbnails;
 mod watchdog;
 
 use std::collections::HashMap;
@@ -47,7 +48,7 @@ use demand::Demand;
 pub use demand::Start;
 use disk::{Folder, Mirror};
 use feed::Shared;
-pub use file::{Encoded, HlsFile, MANIFEST_TYPE, PLAYLIST_TYPE};
+pub use file::{CUES_TYPE, Encoded, HlsFile, MANIFEST_TYPE, PLAYLIST_TYPE};
 pub use ladder::{Step, StepError, check as check_ladder};
 use meter::Meters;
 pub use meter::PipelineStats;
@@ -56,6 +57,7 @@ pub use store::{FetchError, Fetched};
 use store::{PeerFiles, Store};
 pub use stored::StoredFile;
 use templates::Templates;
+use thumbnails::{Portrait, Thumbnails};
 
 /// Events that wait to be read; a peer that has one more waits.
 const EVENT_CAPACITY: usize = 256;
@@ -96,6 +98,12 @@ pub struct Config {
     /// How long a peer's stream goes on after it left, in seconds, showing what was shown last: players play on if the same
     /// peer comes back in that time. 0 ends it at once.
     pub away_secs: u64,
+    /// The least time between two pictures of a peer, `/live/<peerId>.jpg`, in seconds; one is made when somebody asks for
+    /// it. 0 for none.
+    pub thumbnail_secs: u64,
+    /// How often a picture is taken for `/live/<peerId>-thumbnails.vtt`, which players show where their viewer seeks, in
+    /// seconds; less often if a window of hours would need too many. 0 for none.
+    pub sprite_secs: u64,
     /// The most peers with HLS at a time; further ones get none.
     pub max_peers: usize,
     /// The bit rate of VP8 and VP9 transcoded to H.264, in kbit/s.
@@ -127,6 +135,8 @@ impl Default for Config {
             dvr_max_mb: 10_000,
             retain_secs: 15,
             away_secs: 0,
+            thumbnail_secs: 0,
+            sprite_secs: 0,
             max_peers: 500,
             transcode_kbps: 2500,
             ladder: Vec::new(),
@@ -200,6 +210,10 @@ pub struct Stats {
     pub dvr_bytes: u64,
     /// Segments that players can't go back to since they were not written in time, since the start.
     pub dvr_lost: usize,
+    /// Thumbnails that were made since the start.
+    pub thumbnails_made: u64,
+    /// Thumbnails that were not: a decoder failed or hung, or too many were wanted at once.
+    pub thumbnails_failed: u64,
     /// Threads that start or stop a pipeline: if it stays above zero, pipelines hang.
     pub state_changes: usize,
     /// Files written to disk since the start.
@@ -260,13 +274,18 @@ impl Egress {
         if config.enabled {
             gstreamer::init().context("GStreamer does not start")?;
             let own = Some(config.pipelines_dir.as_path()).filter(|path| !path.as_os_str().is_empty());
+            let blocking = Blocking::default();
             shared = Some(Shared {
                 templates: Arc::new(Templates::load(
                     own,
                     encoders::choose(&config.encoder)?,
                     !config.ladder.is_empty(),
                 )?),
-                blocking: Blocking::default(),
+                thumbnails: match (config.thumbnail_secs, config.sprite_secs) {
+                    (0, 0) => None,
+                    _ => Some(Thumbnails::start(&runtime, &blocking)?),
+                },
+                blocking,
                 meters: Meters::default(),
                 video_kbps: config.transcode_kbps,
                 ladder: config.ladder.as_slice().into(),
@@ -400,7 +419,14 @@ impl Egress {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let disk::Counters { written, failed, late } = &*self.inner.on_disk;
         let dvr = self.inner.archive.as_ref().map(|archive| archive.amount()).unwrap_or_default();
+        let thumbnails = self.inner.shared.as_ref().and_then(|shared| shared.thumbnails.as_ref());
+        let (made, left_out) = thumbnails.map_or((0, 0), |thumbnails| {
+            let counters = thumbnails.counters();
+            (count(&counters.made), count(&counters.failed))
+        });
         Stats {
+            thumbnails_made: made,
+            thumbnails_failed: left_out,
             hls_peers: self.peers().running.len(),
             asleep: self.inner.store.asleep(),
             files,
@@ -453,7 +479,12 @@ impl Egress {
         // What is kept on disk has to be made whether somebody watches or not.
         let is_kept = shelf.is_some() || self.inner.folder.is_some();
         let demand = (start == Start::OnDemand && !is_kept).then(|| Demand::new(Instant::now()));
-        let files = Arc::new(PeerFiles::new(part_target, shelf, demand));
+        let mut files = PeerFiles::new(part_target, shelf, demand);
+        let pause = Duration::from_secs(self.inner.config.thumbnail_secs);
+        if let Some(thumbnails) = shared.thumbnails.clone().filter(|_| !pause.is_zero()) {
+            files = files.with_portrait(format!("{peer}.jpg"), Portrait::new(thumbnails, pause));
+        }
+        let files = Arc::new(files);
         let before = previous.as_ref().map(|previous| previous.files.next_sequence());
         files.set_next_sequence(before.unwrap_or_else(|| self.inner.store.first_sequence(peer)));
         let previous = previous.map(|previous| {

@@ -182,11 +182,11 @@ impl<D: Disk> Mirror<D> {
     }
 }
 
-/// Which files are written before which: what a file names is to be there already.
+/// Which files are written before which: what a file names is to be there already. Those of 0 never change.
 fn order(name: &str) -> u8 {
     match name.rsplit_once('.') {
         Some((stem, "m3u8")) => 1 + u8::from(!stem.contains("-video") && !stem.ends_with("-audio")),
-        Some((_, "mpd")) => 2,
+        Some((_, "mpd" | "vtt")) => 2,
         _ => 0,
     }
 }

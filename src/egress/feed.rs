@@ -18,6 +18,7 @@ use super::meter::{Meter, Meters, OnTheWay};
 use super::pipeline::{Output, Pipeline, Plan};
 use super::supervisor::{self, Supervisor};
 use super::templates::{Template, Templates, Variables};
+use super::thumbnails::Thumbnails;
 use super::watchdog::Watchdog;
 use crate::ids::PeerId;
 use crate::media::codec;
@@ -46,6 +47,8 @@ pub(super) struct Shared {
     pub(super) templates: Arc<Templates>,
     pub(super) blocking: Blocking,
     pub(super) meters: Meters,
+    /// What makes pictures of peers, if anything does.
+    pub(super) thumbnails: Option<Thumbnails>,
     /// The bit rate of transcoded video, in kbit/s.
     pub(super) video_kbps: u32,
     /// What is made of publishers that send one quality only.

@@ -13,6 +13,12 @@ pub const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
 /// The MIME type of DASH manifests (ISO/IEC 23009-1 annex C).
 pub const MANIFEST_TYPE: &str = "application/dash+xml";
 
+/// The MIME type of lists of thumbnails (WebVTT).
+pub const CUES_TYPE: &str = "text/vtt";
+
+/// The MIME type of thumbnails.
+pub(super) const PICTURE_TYPE: &str = "image/jpeg";
+
 /// One file of a peer's HLS, ready to be sent.
 #[derive(Debug, Clone)]
 pub struct HlsFile {
@@ -73,7 +79,7 @@ impl HlsFile {
     /// Whether this is text that changes, and not media.
     #[must_use]
     pub fn is_playlist(&self) -> bool {
-        [PLAYLIST_TYPE, MANIFEST_TYPE].contains(&self.content_type)
+        [PLAYLIST_TYPE, MANIFEST_TYPE, CUES_TYPE].contains(&self.content_type)
     }
 }
 

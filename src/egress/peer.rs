@@ -19,12 +19,15 @@ use super::feed::{Damage, Epoch, Event, Feed, Shared};
 use super::ladder::Ladder;
 use super::pipeline::Output;
 use super::store::PeerFiles;
+use super::thumbnails::sprites::Sprites;
 use super::{Config, EgressEvent, Track};
 use crate::ids::{PeerId, ProducerId};
 use crate::media::encryption::{ContentKey, Encryption};
 use crate::media::playlist::part_hold_back;
-use crate::media::presentation::{Presentation, Window};
-use crate::media::segmenter::{self, Rendition, Segmenter, TARGET_DURATION_SECS, TrackState, VideoId};
+use crate::media::presentation::{Presentation, Sprite, Window};
+use crate::media::segmenter::{
+    self, Rendition, Segmenter, TARGET_DURATION_SECS, TrackState, VideoId, VideoUnit,
+};
 use crate::media::timeline::MediaTime;
 use crate::sfu::api::TapOutput;
 use dormant::Dormant;
@@ -79,6 +82,12 @@ impl PeerSetup {
         Segmenter::new(self.files.next_sequence(), Duration::from_millis(self.config.part_ms))
     }
 
+    fn sprites(&self) -> Option<Sprites> {
+        let every = Duration::from_secs(self.config.sprite_secs);
+        let thumbnails = self.shared.thumbnails.clone().filter(|_| !every.is_zero())?;
+        Some(Sprites::new(thumbnails, every, Duration::from_secs(self.config.dvr_secs)))
+    }
+
     /// Of a timeline that begins at `wall`.
     fn presentation(&self, wall: SystemTime) -> Presentation {
         let window = Window {
@@ -107,6 +116,8 @@ pub(super) struct Peer {
     dormant: Dormant,
     /// The log knows that DVR lost something.
     told_loss: bool,
+    /// Makes pictures of what was shown, if there are to be any.
+    sprites: Option<Sprites>,
 }
 
 impl Peer {
@@ -120,6 +131,7 @@ impl Peer {
             segmenter: setup.segmenter(),
             presentation: setup.presentation(wall),
             dormant: Dormant::new(setup.files.demand.is_some()),
+            sprites: setup.sprites(),
             setup,
             feeds: BTreeMap::new(),
             ladder: None,
@@ -196,6 +208,7 @@ impl Peer {
                 (rendition, event) = next(&mut self.feeds) => self.event(rendition, event),
                 (member, event) = rungs::next(self.ladder.as_mut()) => self.rung_event(member, event),
                 heard = self.dormant.next(&self.setup.files) => self.dozed(heard).await,
+                sprite = next_sprite(&mut self.sprites) => self.presentation.add_sprite(sprite),
                 _ = tick.tick() => self.tick().await,
             }
             self.poll_segmenter().await;
@@ -337,6 +350,9 @@ impl Peer {
                 if feed.take_overflow() {
                     self.segmenter.video_lost(id);
                 }
+                if id == VideoId::BEST {
+                    self.show(&unit);
+                }
                 self.encode(id, &unit, instant);
                 self.push_video(id, unit, now);
             }
@@ -353,6 +369,14 @@ impl Peer {
             | (Output::Audio(_), Rendition::Video(_)) => {
                 feed.failed("it gives another kind of media than it takes", instant);
             }
+        }
+    }
+
+    /// Hands a key frame to whatever makes small pictures.
+    fn show(&mut self, unit: &VideoUnit) {
+        if unit.key {
+            self.setup.files.show(unit);
+            self.sprites.iter_mut().for_each(|sprites| sprites.show(unit));
         }
     }
 
@@ -475,6 +499,14 @@ async fn ended(ending: &watch::Sender<Ending>, changes: &mut watch::Receiver<End
                 over
             })),
         }
+    }
+}
+
+/// The next pictures of what was shown, if any are made. Cancel safe.
+async fn next_sprite(sprites: &mut Option<Sprites>) -> Sprite {
+    match sprites {
+        Some(sprites) => sprites.next().await,
+        None => std::future::pending().await,
     }
 }
 

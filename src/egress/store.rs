@@ -12,15 +12,17 @@ use tokio::sync::{Notify, watch};
 
 use super::archive::Shelf;
 use super::demand::Demand;
+use super::file::{CUES_TYPE, PICTURE_TYPE};
 use super::muxed::{Limits, Maker, Muxed};
 use super::numbers::{MEDIA_CACHE_CONTROL, Numbers};
 use super::stored::StoredFile;
+use super::thumbnails::Portrait;
 use super::{HlsFile, MANIFEST_TYPE, PLAYLIST_TYPE};
 use crate::ids::PeerId;
 use crate::media::playlist::{Directives, Position, Text, Wait};
 use crate::media::presentation::muxed::{Scheme, What};
 use crate::media::presentation::{FileKind, Listing, Update, owners};
-use crate::media::segmenter::{Rendition, TARGET_DURATION_SECS};
+use crate::media::segmenter::{Rendition, TARGET_DURATION_SECS, VideoUnit};
 
 /// The most requests of all peers together that wait for what is about to come; further ones are told to try again.
 const MAX_WAITING: usize = 50_000;
@@ -104,6 +106,8 @@ struct Contents {
 /// What a name stands for.
 pub(super) enum Found {
     File(HlsFile),
+    /// The newest picture.
+    Picture(Arc<Portrait>),
     Stored(StoredFile),
     Playlist(watch::Receiver<Arc<Served>>),
     /// The next part of the playlist.
@@ -121,6 +125,8 @@ pub(super) struct PeerFiles {
     pub(super) demand: Option<Demand>,
     /// What is made of the files when somebody asks.
     pub(super) muxed: Muxed,
+    /// The newest picture, with the name that it has.
+    portrait: Option<(String, Arc<Portrait>)>,
     playable: AtomicBool,
     /// The number of the next segment, for a peer that comes back.
     next_sequence: AtomicU64,
@@ -137,10 +143,21 @@ impl PeerFiles {
             shelf,
             demand,
             muxed: Muxed::default(),
+            portrait: None,
             playable: AtomicBool::new(false),
             next_sequence: AtomicU64::new(0),
             changed: Notify::new(),
         }
+    }
+
+    /// The same with a picture, `name`.
+    pub(super) fn with_portrait(self, name: String, portrait: Portrait) -> Self {
+        Self { portrait: Some((name, Arc::new(portrait))), ..self }
+    }
+
+    /// Takes a key frame that the newest picture may be made of.
+    pub(super) fn show(&self, key_frame: &VideoUnit) {
+        self.portrait.iter().for_each(|(_, portrait)| portrait.show(key_frame));
     }
 
     pub(super) fn apply(&self, update: Update) {
@@ -183,6 +200,7 @@ impl PeerFiles {
     /// Nothing is there until more comes.
     pub(super) fn empty(&self) {
         self.muxed.clear();
+        self.portrait.iter().for_each(|(_, portrait)| portrait.clear());
         *self.contents.write().unwrap_or_else(PoisonError::into_inner) = Contents::default();
         self.changed.notify_one();
     }
@@ -197,7 +215,7 @@ impl PeerFiles {
     }
 
     pub(super) fn find(&self, name: &str) -> Option<Found> {
-        let found = self.contents().find(name);
+        let found = self.contents().find(name).or_else(|| self.picture(name).map(Found::Picture));
         found.or_else(|| self.shelf.as_ref()?.get(name).map(Found::Stored))
     }
 
@@ -205,8 +223,14 @@ impl PeerFiles {
         let is_about_to_come =
             || self.demand.as_ref().is_some_and(|demand| is_index(name) && !demand.is_made());
         self.contents().find(name).is_some()
+            || self.picture(name).is_some()
             || self.shelf.as_ref().is_some_and(|shelf| shelf.has(name))
             || is_about_to_come()
+    }
+
+    fn picture(&self, name: &str) -> Option<Arc<Portrait>> {
+        let named = self.portrait.as_ref().filter(|(own, portrait)| own == name && portrait.exists());
+        named.map(|(_, portrait)| Arc::clone(portrait))
     }
 
     /// The file as it is at this moment, if it is in memory.
@@ -214,7 +238,7 @@ impl PeerFiles {
         match self.contents().find(name)? {
             Found::File(file) => Some(file),
             Found::Playlist(playlist) => Some(playlist.borrow().full.get()),
-            Found::Next(_) | Found::Stored(_) => None,
+            Found::Next(_) | Found::Stored(_) | Found::Picture(_) => None,
         }
     }
 
@@ -239,6 +263,7 @@ impl PeerFiles {
         self.ask(is_index(name), waiting).await?;
         let file = match self.find(name).ok_or(FetchError::NotFound)? {
             Found::File(file) => file,
+            Found::Picture(portrait) => portrait.get().await.ok_or(FetchError::NotFound)?,
             Found::Stored(file) => return Ok(Fetched::OnDisk(file)),
             Found::Playlist(mut playlist) => {
                 let now = playlist.borrow().wait(directives, self.part_target);
@@ -405,6 +430,8 @@ const fn headers(kind: FileKind) -> (&'static str, &'static str) {
     match kind {
         FileKind::Master => (PLAYLIST_TYPE, "public, max-age=1"),
         FileKind::Manifest => (MANIFEST_TYPE, "public, max-age=1"),
+        FileKind::Cues => (CUES_TYPE, "public, max-age=1"),
+        FileKind::Sprite => (PICTURE_TYPE, "public, max-age=3600, immutable"),
         FileKind::Key => ("application/octet-stream", "no-store"),
         FileKind::Init(rendition) | FileKind::Media(rendition) | FileKind::Part(rendition) => {
             let content_type = match rendition {

@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 use super::range::{Wanted, wanted};
 use super::token::{self, Asked};
 use super::{AppState, error};
-use crate::egress::{Egress, Encoded, FetchError, Fetched, HlsFile, MANIFEST_TYPE, StoredFile};
+use crate::egress::{CUES_TYPE, Egress, Encoded, FetchError, Fetched, HlsFile, MANIFEST_TYPE, StoredFile};
 use crate::ids::PeerId;
 use crate::live::access::{Access, Denied, Purpose};
 use crate::live::streams;
@@ -189,6 +189,7 @@ fn with_token(playlist: &HlsFile, token: &str) -> HlsFile {
     let text = String::from_utf8_lossy(&playlist.body);
     let text = match playlist.content_type {
         MANIFEST_TYPE => token::leading_manifest(&text, token),
+        CUES_TYPE => token::leading_cues(&text, token),
         _ => token::leading(&text, token),
     };
     let is_reload = playlist.cache_control == CACHE_RELOADS;

@@ -81,6 +81,12 @@ pub(super) fn encode(
             "How often the disk was so slow that segments were gone before it took them",
             stats.disk_late,
         ),
+        ("hls_thumbnails_made", "Thumbnails that were made", stats.thumbnails_made),
+        (
+            "hls_thumbnails_failed",
+            "Thumbnails that were not made: a decoder failed or hung, or too many were wanted at once",
+            stats.thumbnails_failed,
+        ),
         (
             "hls_dvr_lost",
             "Segments that were not written for DVR in time",

@@ -79,6 +79,18 @@ pub(super) fn leading_manifest(manifest: &str, token: &str) -> String {
     manifest.replacen("<Period", &format!("<BaseURL>{MARK}{token}/</BaseURL><Period"), 1)
 }
 
+/// A list of thumbnails all of whose URIs lead there.
+pub(super) fn leading_cues(cues: &str, token: &str) -> String {
+    let mut text = String::with_capacity(cues.len() * 2);
+    for line in cues.lines() {
+        if line.contains("#xywh=") {
+            text.extend([&MARK.to_string(), token, "/"]);
+        }
+        text.extend([line, "\n"]);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
@@ -122,6 +134,13 @@ mod tests {
         let media = "#EXT-X-MAP:URI=\"i.mp4\"\n#EXT-X-PART:DURATION=1,URI=\"p.m4s\"\n#EXTINF:2,\ns.m4s\n";
         assert_eq!(leading(media, "T").matches("~T/").count(), 3);
     }
+    #[test]
+    fn a_list_of_thumbnails_takes_the_token_along() {
+        let cues = "WEBVTT\n\n00:00:00.000 --> 00:00:02.000\np-thumbnails-64.jpg#xywh=0,0,160,90\n";
+        let led = leading_cues(cues, "T.S");
+        assert_eq!(led, cues.replace("p-thumbnails", "~T.S/p-thumbnails"));
+    }
+
     #[test]
     fn a_manifest_takes_the_token_along_before_its_first_period() {
         let manifest = "<MPD type=\"dynamic\"><Period id=\"0\"/><Period id=\"1\"/></MPD>";

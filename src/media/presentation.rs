@@ -11,6 +11,7 @@ pub mod muxed;
 mod names;
 mod past;
 mod protection;
+mod sprites;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -33,6 +34,7 @@ use names::Names;
 pub use names::owners;
 use past::Past;
 use protection::{Protection, SegmentKey};
+pub use sprites::{MAX_TILES, SPRITE_COLUMNS, SPRITE_ROWS, Sprite};
 pub use window::Window;
 
 /// The most segments that a playlist lists without DVR, however short they are.
@@ -63,6 +65,10 @@ pub enum FileKind {
     Master,
     /// The DASH manifest.
     Manifest,
+    /// The list of small pictures of what was shown.
+    Cues,
+    /// Many of those in one; never changes.
+    Sprite,
     /// An init segment; never changes, and stays as long as a segment that needs it.
     Init(Rendition),
     /// A media segment; never changes.
@@ -179,6 +185,11 @@ pub struct Presentation {
     lines: BTreeMap<Rendition, Line>,
     gone: BTreeSet<Rendition>,
     fragments: u32,
+    /// Pictures of what was shown, oldest first.
+    sprites: VecDeque<sprites::Listed>,
+    /// What the newest one was called before it got its last tile.
+    old_sprite: Option<String>,
+    next_sprite: u64,
     ended: bool,
     update: Update,
     changed: BTreeSet<Rendition>,
@@ -187,6 +198,7 @@ pub struct Presentation {
     /// Segments that may be complete in all renditions, and what was told of those that are.
     wholes_due: BTreeSet<u64>,
     wholes_told: (u64, u64, u64, bool),
+    cues_changed: bool,
 }
 
 impl Presentation {
@@ -211,6 +223,9 @@ impl Presentation {
             lines: BTreeMap::new(),
             gone: BTreeSet::new(),
             fragments: 0,
+            sprites: VecDeque::new(),
+            old_sprite: None,
+            next_sprite: 0,
             ended: false,
             update: Update::default(),
             changed: BTreeSet::new(),
@@ -218,6 +233,7 @@ impl Presentation {
             manifest_changed: false,
             wholes_due: BTreeSet::new(),
             wholes_told: (0, 0, 0, false),
+            cues_changed: false,
         }
     }
 
@@ -427,6 +443,7 @@ impl Presentation {
         self.changed.insert(rendition);
         self.master_changed = true;
         self.manifest_changed |= kept.is_complete();
+        self.cues_changed |= kept.is_complete();
         self.may_be_whole(sequence);
         self.drop_parts(rendition);
         Ok(())
@@ -459,6 +476,12 @@ impl Presentation {
             self.update.files.push(File { name, kind: FileKind::Manifest, body });
         }
         self.update.wholes = self.take_wholes();
+        if std::mem::take(&mut self.cues_changed)
+            && let Some(text) = self.cues()
+        {
+            let (name, body) = (self.names.cues(), text.into());
+            self.update.files.push(File { name, kind: FileKind::Cues, body });
+        }
         std::mem::take(&mut self.update)
     }
 

@@ -10,6 +10,7 @@ mod on_demand;
 mod simulcast;
 mod source;
 mod supervision;
+mod thumbnails;
 mod trap;
 mod viewer;
 

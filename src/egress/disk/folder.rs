@@ -66,7 +66,7 @@ pub(in crate::egress) fn prepare(folder: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let ours = path.extension().and_then(|extension| extension.to_str());
-        if matches!(ours, Some("m3u8" | "mpd" | "m4s" | "mp4" | "part")) && path.is_file() {
+        if matches!(ours, Some("m3u8" | "mpd" | "m4s" | "mp4" | "part" | "jpg" | "vtt")) && path.is_file() {
             std::fs::remove_file(&path)?;
         }
     }

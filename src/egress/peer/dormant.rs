@@ -140,6 +140,7 @@ impl Peer {
             self.dormant.add(track);
         }
         self.had.clear();
+        self.sprites = self.setup.sprites();
         self.segmenter = self.setup.segmenter().after_break();
         self.presentation = self.setup.presentation(SystemTime::now()).continuing(&self.presentation);
     }

@@ -25,6 +25,16 @@ impl Names {
         format!("{}.mpd", self.peer)
     }
 
+    /// The list of sprites.
+    pub(super) fn cues(&self) -> String {
+        format!("{}-thumbnails.vtt", self.peer)
+    }
+
+    /// A picture that holds many small ones.
+    pub(super) fn sprite(&self, number: u64) -> String {
+        format!("{}-thumbnails-{number}.jpg", self.peer)
+    }
+
     pub(super) fn playlist(&self, rendition: Rendition) -> String {
         match rendition {
             Rendition::Video(VideoId::BEST) => format!("{}-video.m3u8", self.peer),
@@ -72,6 +82,9 @@ pub fn owners(name: &str) -> impl Iterator<Item = &str> {
     let playlist = name.strip_suffix(".m3u8");
     let manifest = name.strip_suffix(".mpd");
     let key = name.strip_suffix(".key").and_then(|stem| stem.rsplit_once("-key-")).map(|(peer, _)| peer);
+    let picture = name.strip_suffix(".jpg");
+    let cues = name.strip_suffix("-thumbnails.vtt");
+    let sprite = picture.and_then(|stem| stem.rsplit_once("-thumbnails-")).map(|(peer, _)| peer);
     let rendition =
         playlist.and_then(|stem| stem.strip_suffix("-video").or_else(|| stem.strip_suffix("-audio")));
     let further = playlist.and_then(|stem| stem.rsplit_once("-video-")).filter(|(_, id)| is_further(id));
@@ -83,7 +96,9 @@ pub fn owners(name: &str) -> impl Iterator<Item = &str> {
         |suffix| media.and_then(|(_, rest)| rest.strip_suffix(suffix)).and_then(|stem| stem.rsplit_once('_'));
     let segment = numbered(".m4s").map(|(peer, _)| peer);
     let init = numbered(".mp4").and_then(|(peer, _)| peer.strip_suffix("_init"));
-    [playlist, manifest, key, rendition, further.map(|(peer, _)| peer), segment, init].into_iter().flatten()
+    [playlist, manifest, key, picture, cues, sprite, rendition, further.map(|(peer, _)| peer), segment, init]
+        .into_iter()
+        .flatten()
 }
 
 /// Whether this is the number of a video rendition below the best one.
@@ -97,7 +112,9 @@ mod tests {
 
     #[test]
     fn a_name_tells_its_peer_whatever_that_is_called() {
-        for peer in ["a", "a-video", "a_001", "video_b_init", "c_p1", "d-video-1", "e-key-1"] {
+        for peer in
+            ["a", "a-video", "a_001", "video_b_init", "c_p1", "d-video-1", "e-key-1", "f-thumbnails-2"]
+        {
             let names = Names::new(peer.to_owned());
             for rendition in [
                 Rendition::Video(VideoId::BEST),
@@ -108,6 +125,8 @@ mod tests {
                     names.master(),
                     names.manifest(),
                     names.key(12),
+                    names.cues(),
+                    names.sprite(3),
                     names.playlist(rendition),
                     names.init(rendition, 0),
                     names.segment(rendition, 7),

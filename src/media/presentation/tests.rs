@@ -3,6 +3,7 @@
 mod dvr;
 mod encryption;
 mod muxed;
+mod thumbnails;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -105,7 +106,7 @@ impl Shown {
             let same = self.files.insert(file.name.clone(), file.body.clone());
             let changes = same.is_some_and(|before| before != file.body);
             assert!(
-                !changes || matches!(file.kind, FileKind::Master | FileKind::Manifest),
+                !changes || matches!(file.kind, FileKind::Master | FileKind::Manifest | FileKind::Cues),
                 "{} was changed",
                 file.name
             );

@@ -66,6 +66,7 @@ impl Presentation {
         (0..=index).for_each(|_| self.let_oldest_go());
         self.changed.extend(self.pasts.keys().copied());
         self.manifest_changed = true;
+        self.cues_changed = true;
     }
 
     /// Makes room for a segment that was just begun.
@@ -172,6 +173,7 @@ impl Presentation {
             self.update.gone.extend(track.uri);
             self.update.gone.extend(track.parts.into_iter().map(|(listed, _)| listed.uri));
         }
+        self.drop_sprites();
     }
 
     /// Whether DVR lists something of a rendition that isn't filler.
