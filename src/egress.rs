@@ -15,6 +15,8 @@ mod muxed;
 mod numbers;
 mod peer;
 mod pipeline;
+mod slate;
+mod still;
 mod store;
 mod stored;
 mod supervisor;
@@ -53,6 +55,7 @@ pub use ladder::{Step, StepError, check as check_ladder};
 use meter::Meters;
 pub use meter::PipelineStats;
 use peer::{Command, Ending, Peer, PeerSetup};
+use slate::Slate;
 pub use store::{FetchError, Fetched};
 use store::{PeerFiles, Store};
 pub use stored::StoredFile;
@@ -98,6 +101,8 @@ pub struct Config {
     /// How long a peer's stream goes on after it left, in seconds, showing what was shown last: players play on if the same
     /// peer comes back in that time. 0 ends it at once.
     pub away_secs: u64,
+    /// What is shown meanwhile instead: a PNG or JPEG file, made as large as the peer's video. Empty for what was shown last.
+    pub slate: PathBuf,
     /// The least time between two pictures of a peer, `/live/<peerId>.jpg`, in seconds; one is made when somebody asks for
     /// it. 0 for none.
     pub thumbnail_secs: u64,
@@ -135,6 +140,7 @@ impl Default for Config {
             dvr_max_mb: 10_000,
             retain_secs: 15,
             away_secs: 0,
+            slate: PathBuf::new(),
             thumbnail_secs: 0,
             sprite_secs: 0,
             max_peers: 500,
@@ -275,16 +281,18 @@ impl Egress {
             gstreamer::init().context("GStreamer does not start")?;
             let own = Some(config.pipelines_dir.as_path()).filter(|path| !path.as_os_str().is_empty());
             let blocking = Blocking::default();
+            let encoders = encoders::choose(&config.encoder)?;
+            let slate = Some(&config.slate).filter(|path| !path.as_os_str().is_empty());
+            let slate = slate.map(|path| {
+                Slate::load(path, encoders).with_context(|| format!("hls.slate: {}", path.display()))
+            });
             shared = Some(Shared {
-                templates: Arc::new(Templates::load(
-                    own,
-                    encoders::choose(&config.encoder)?,
-                    !config.ladder.is_empty(),
-                )?),
+                templates: Arc::new(Templates::load(own, encoders, !config.ladder.is_empty())?),
                 thumbnails: match (config.thumbnail_secs, config.sprite_secs) {
                     (0, 0) => None,
                     _ => Some(Thumbnails::start(&runtime, &blocking)?),
                 },
+                slate: slate.transpose()?.map(Arc::new),
                 blocking,
                 meters: Meters::default(),
                 video_kbps: config.transcode_kbps,

@@ -16,6 +16,7 @@ use super::blocking::Blocking;
 use super::ladder::{Ladder, Step};
 use super::meter::{Meter, Meters, OnTheWay};
 use super::pipeline::{Output, Pipeline, Plan};
+use super::slate::Slate;
 use super::supervisor::{self, Supervisor};
 use super::templates::{Template, Templates, Variables};
 use super::thumbnails::Thumbnails;
@@ -47,6 +48,8 @@ pub(super) struct Shared {
     pub(super) templates: Arc<Templates>,
     pub(super) blocking: Blocking,
     pub(super) meters: Meters,
+    /// What is shown of peers that are away, if not what they showed last.
+    pub(super) slate: Option<Arc<Slate>>,
     /// What makes pictures of peers, if anything does.
     pub(super) thumbnails: Option<Thumbnails>,
     /// The bit rate of transcoded video, in kbit/s.

@@ -2,6 +2,7 @@
 //!
 //! Everything of a peer happens on this task, so nothing of it is locked; what comes out goes into the peer's files.
 
+mod away;
 mod dormant;
 mod rungs;
 
@@ -30,6 +31,7 @@ use crate::media::segmenter::{
 };
 use crate::media::timeline::MediaTime;
 use crate::sfu::api::TapOutput;
+use away::Away;
 use dormant::Dormant;
 
 /// How often deadlines are looked at when nothing else happens.
@@ -116,6 +118,7 @@ pub(super) struct Peer {
     dormant: Dormant,
     /// The log knows that DVR lost something.
     told_loss: bool,
+    away: Away,
     /// Makes pictures of what was shown, if there are to be any.
     sprites: Option<Sprites>,
 }
@@ -137,6 +140,7 @@ impl Peer {
             ladder: None,
             had: BTreeSet::new(),
             told_loss: false,
+            away: Away::default(),
         }
     }
 
@@ -209,6 +213,7 @@ impl Peer {
                 (member, event) = rungs::next(self.ladder.as_mut()) => self.rung_event(member, event),
                 heard = self.dormant.next(&self.setup.files) => self.dozed(heard).await,
                 sprite = next_sprite(&mut self.sprites) => self.presentation.add_sprite(sprite),
+                slates = self.away.next() => self.show_slates(slates, self.epoch.moment(Instant::now())),
                 _ = tick.tick() => self.tick().await,
             }
             self.poll_segmenter().await;
@@ -381,6 +386,7 @@ impl Peer {
     }
 
     async fn tick(&mut self) {
+        self.follow_away();
         let now = Instant::now();
         self.feeds.values_mut().for_each(|feed| feed.tick(now));
         self.ladder.iter_mut().for_each(|ladder| ladder.tick(now));

@@ -73,31 +73,7 @@ pub(super) fn encode(
         gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         registry.register(name, help, gauge);
     }
-    let counters = [
-        ("hls_disk_written", "HLS files written to disk", stats.disk_written),
-        ("hls_disk_failed", "Attempts to write an HLS file to disk that failed", stats.disk_failed),
-        (
-            "hls_disk_late",
-            "How often the disk was so slow that segments were gone before it took them",
-            stats.disk_late,
-        ),
-        ("hls_thumbnails_made", "Thumbnails that were made", stats.thumbnails_made),
-        (
-            "hls_thumbnails_failed",
-            "Thumbnails that were not made: a decoder failed or hung, or too many were wanted at once",
-            stats.thumbnails_failed,
-        ),
-        (
-            "hls_dvr_lost",
-            "Segments that were not written for DVR in time",
-            u64::try_from(stats.dvr_lost).unwrap_or(u64::MAX),
-        ),
-    ];
-    for (name, help, value) in counters {
-        let counter = Counter::<u64>::default();
-        counter.inc_by(value);
-        registry.register(name, help, counter);
-    }
+    count(&mut registry, stats);
     let counters: [(&str, &str, Read); 7] = [
         ("frames_in", "Pictures and packets of sound that went in", |stats| stats.frames_in),
         ("units_out", "Access units that came out", |stats| stats.units_out),
@@ -124,6 +100,35 @@ pub(super) fn encode(
     let mut body = String::new();
     text::encode(&mut body, &registry)?;
     Ok(body)
+}
+
+/// What happened to files since the start.
+fn count(registry: &mut Registry, stats: &Stats) {
+    let counters = [
+        ("hls_disk_written", "HLS files written to disk", stats.disk_written),
+        ("hls_disk_failed", "Attempts to write an HLS file to disk that failed", stats.disk_failed),
+        (
+            "hls_disk_late",
+            "How often the disk was so slow that segments were gone before it took them",
+            stats.disk_late,
+        ),
+        ("hls_thumbnails_made", "Thumbnails that were made", stats.thumbnails_made),
+        (
+            "hls_thumbnails_failed",
+            "Thumbnails that were not made: a decoder failed or hung, or too many were wanted at once",
+            stats.thumbnails_failed,
+        ),
+        (
+            "hls_dvr_lost",
+            "Segments that were not written for DVR in time",
+            u64::try_from(stats.dvr_lost).unwrap_or(u64::MAX),
+        ),
+    ];
+    for (name, help, value) in counters {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        registry.register(name, help, counter);
+    }
 }
 
 fn labels(pipeline: &PipelineStats) -> Labels {

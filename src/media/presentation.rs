@@ -27,7 +27,7 @@ use crate::media::fmp4::{self, ProtectionError};
 use crate::media::playlist::{
     ListedPart, ListedSegment, LowLatency, MediaPlaylist, Position, RenditionReport, SKIP_UNTIL, Text,
 };
-use crate::media::segmenter::{Opening, Part, Rendition, TARGET_DURATION_SECS, part_length};
+use crate::media::segmenter::{Opening, Part, Rendition, TARGET_DURATION_SECS, VideoId, part_length};
 use crate::media::timeline::MediaTime;
 use kept::{Format, Kept, Track};
 use names::Names;
@@ -494,6 +494,16 @@ impl Presentation {
             self.tracks(rendition).filter(|_| complete).map(|track| track.duration).sum()
         };
         self.offered().into_iter().map(sum).min().unwrap_or_default()
+    }
+
+    /// The size of each video rendition's newest pictures.
+    #[must_use]
+    pub fn video_sizes(&self) -> Vec<(VideoId, (u16, u16))> {
+        let sizes = self.lines.iter().filter_map(|(rendition, line)| match (rendition, &line.format) {
+            (Rendition::Video(id), Format::Video(config)) => Some((*id, config.size())),
+            _ => None,
+        });
+        sizes.collect()
     }
 
     /// A rendition's share of the recent segments, as far as it is there.

@@ -1,5 +1,7 @@
 //! What goes wrong around a stream: publishers that go away, and disks that take nothing.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -44,6 +46,72 @@ async fn a_peer_that_comes_back_in_time_takes_its_stream_over() -> Result<()> {
     assert_eq!(sizes, [(320, 240), (640, 360)]);
     assert_eq!(viewer.probe(&viewer.audio)?.len(), 1);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slate_is_shown_while_a_peer_is_away() -> Result<()> {
+    let mut server = serve(|config, folder| {
+        config.slate = folder.join("slate.png");
+        draw(&config.slate);
+        config.away_secs = 300;
+    })?;
+    let peer: PeerId = "p".parse()?;
+    let (video, audio) =
+        (server.publish("p", Codec::H264, (640, 360))?, server.publish("p", Codec::Opus, (0, 0))?);
+    assert_eq!(server.event().await?, EgressEvent::Playable(peer.clone()));
+    let mut viewer = Viewer::new(&server.egress, "p");
+    video.close().await?;
+    audio.close().await?;
+    server.egress.end_peer(&peer);
+    let discontinuities = |count: usize| {
+        move |viewer: &Viewer| {
+            let segments = viewer.video.all.values().map(|listed| (listed.discontinuity, &listed.init));
+            segments.filter(|(discontinuity, _)| *discontinuity).count() == count
+        }
+    };
+    viewer.until(PATIENCE, discontinuities(1)).await?;
+    let slate_at = viewer.video.all.len() - 1;
+    viewer.until(PATIENCE, segments(slate_at + 3, slate_at + 3)).await?;
+    let _video = server.publish("p", Codec::H264, (640, 360))?;
+    let _audio = server.publish("p", Codec::Opus, (0, 0))?;
+    viewer.until(PATIENCE, discontinuities(2)).await?;
+
+    let (mut shown, mut sizes) = (Vec::new(), Vec::new());
+    for listed in viewer.video.all.values() {
+        let whole = [&viewer.files[&listed.init][..], &viewer.files[&listed.uri]].concat();
+        let picture = colours(server.folder.path(), &whole)?;
+        // The slate is a square in the middle of black: its left side, and its middle.
+        let [side, middle] = [0, 320].map(|x| picture[(180 * 640 + x) * 3..][..3].to_vec());
+        shown.push(
+            side.iter().all(|value| *value < 40) && middle[1] > 150 && middle[0] < 90 && middle[2] < 90,
+        );
+    }
+    let changes: Vec<bool> = shown.iter().copied().fold(Vec::new(), |mut changes, is| {
+        changes.extend(Some(is).filter(|is| changes.last() != Some(is)));
+        changes
+    });
+    assert_eq!(changes, [false, true, false], "{shown:?}");
+    sizes.extend(viewer.probe(&viewer.video)?.iter().map(|probed| probed.size));
+    assert_eq!(sizes, [(640, 360); 3]);
+    Ok(())
+}
+
+/// Draws a green square.
+fn draw(path: &Path) {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-f", "lavfi", "-i", "color=c=0x10c010:s=100x100:d=1", "-frames:v", "1"]);
+    assert!(command.arg(path).status().is_ok_and(|status| status.success()), "ffmpeg draws nothing");
+}
+
+/// The colours of a segment's first picture, in red, green and blue.
+fn colours(folder: &Path, segment: &[u8]) -> Result<Vec<u8>> {
+    let path = folder.join("segment.mp4");
+    std::fs::write(&path, segment)?;
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-i"]).arg(&path);
+    let output = command.args(["-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]).output()?;
+    ensure!(output.stdout.len() == 640 * 360 * 3, "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(output.stdout)
 }
 
 #[tokio::test(flavor = "multi_thread")]

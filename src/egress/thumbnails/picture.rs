@@ -1,17 +1,12 @@
-//! One key frame to one picture, and pictures to JPEG: each by a small pipeline that lives for it alone.
+//! One key frame to one picture, and pictures to JPEG.
 
-use std::time::Duration;
-
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use bytes::Bytes;
 use gstreamer as gst;
-use gstreamer::prelude::*;
-use gstreamer_app::{AppSink, AppSrc};
 
+use crate::egress::still::through;
 use crate::media::segmenter::VideoUnit;
 
-/// How long a picture may take.
-const DECODE_WITHIN: Duration = Duration::from_secs(3);
 /// From pictures to JPEG.
 const JPEG: &str = "jpegenc quality=75";
 
@@ -46,7 +41,7 @@ pub(super) fn jpeg(pixels: Bytes, (width, height): (u32, u32)) -> anyhow::Result
         .field("height", i32::try_from(height)?)
         .field("framerate", gst::Fraction::new(0, 1))
         .build();
-    through(JPEG, &caps, pixels)
+    bytes(JPEG, &caps, pixels)
 }
 
 fn decoded(unit: &VideoUnit, decoder: &str, wanted: &str, then: &str) -> anyhow::Result<Bytes> {
@@ -59,31 +54,14 @@ fn decoded(unit: &VideoUnit, decoder: &str, wanted: &str, then: &str) -> anyhow:
         .field("alignment", "au")
         .field("codec_data", gst::Buffer::from_slice(unit.config.record()))
         .build();
-    through(&line, &caps, unit.data.clone())
+    bytes(&line, &caps, unit.data.clone())
 }
 
-/// What comes out of these elements when this goes in.
-fn through(elements: &str, caps: &gst::Caps, data: Bytes) -> anyhow::Result<Bytes> {
-    let line = format!("appsrc name=source format=time ! {elements} ! appsink name=sink sync=false");
-    let Ok(pipeline) = gst::parse::launch(&line)?.downcast::<gst::Pipeline>() else {
-        bail!("one element is no pipeline");
-    };
-    let source = pipeline.by_name("source").and_then(|source| source.downcast::<AppSrc>().ok());
-    let sink = pipeline.by_name("sink").and_then(|sink| sink.downcast::<AppSink>().ok());
-    let (source, sink) = source.zip(sink).context("no source or no sink")?;
-    source.set_caps(Some(caps));
-    pipeline.set_state(gst::State::Playing)?;
-    let made = (|| {
-        let mut buffer = gst::Buffer::from_slice(data);
-        buffer.get_mut().context("a shared buffer")?.set_pts(gst::ClockTime::ZERO);
-        source.push_buffer(buffer)?;
-        source.end_of_stream()?;
-        let sample = sink.try_pull_sample(gst::ClockTime::try_from(DECODE_WITHIN)?).context("no picture")?;
-        let made = sample.buffer().context("no buffer")?.map_readable()?;
-        Ok(Bytes::copy_from_slice(&made))
-    })();
-    pipeline.set_state(gst::State::Null)?;
-    made
+/// What comes out of these elements.
+fn bytes(elements: &str, caps: &gst::Caps, data: Bytes) -> anyhow::Result<Bytes> {
+    let sample = through(elements, Some(caps), data)?;
+    let made = sample.buffer().context("no buffer")?.map_readable()?;
+    Ok(Bytes::copy_from_slice(&made))
 }
 
 #[cfg(test)]
