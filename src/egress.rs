@@ -56,6 +56,7 @@ use meter::Meters;
 pub use meter::PipelineStats;
 use peer::{Command, Ending, Peer, PeerSetup};
 use slate::Slate;
+pub use store::growing::GrowingFile;
 pub use store::{FetchError, Fetched};
 use store::{PeerFiles, Store};
 pub use stored::StoredFile;

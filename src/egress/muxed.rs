@@ -188,7 +188,9 @@ impl Maker<'_> {
         let file = match self.files.find(name).ok_or(FetchError::NotFound)? {
             Found::File(file) => return Ok(file.body),
             Found::Stored(file) => file,
-            Found::Playlist(_) | Found::Next(_) | Found::Picture(_) => return Err(FetchError::NotFound),
+            Found::Playlist(_) | Found::Next(_) | Found::Growing(..) | Found::Picture(_) => {
+                return Err(FetchError::NotFound);
+            }
         };
         let mut body = BytesMut::with_capacity(file.length);
         while body.len() < file.length {

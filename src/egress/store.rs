@@ -3,6 +3,8 @@
 //! A change of a peer's files is applied as one, so that a playlist never lists what isn't there. Requests for what is
 //! about to come wait here: each playlist has a channel that wakes them, and an update is rendered once for all.
 
+pub(super) mod growing;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
@@ -21,8 +23,9 @@ use super::{HlsFile, MANIFEST_TYPE, PLAYLIST_TYPE};
 use crate::ids::PeerId;
 use crate::media::playlist::{Directives, Position, Text, Wait};
 use crate::media::presentation::muxed::{Scheme, What};
-use crate::media::presentation::{FileKind, Listing, Update, owners};
+use crate::media::presentation::{FileKind, Listing, OpenSegment, Update, owners};
 use crate::media::segmenter::{Rendition, TARGET_DURATION_SECS, VideoUnit};
+use growing::GrowingFile;
 
 /// The most requests of all peers together that wait for what is about to come; further ones are told to try again.
 const MAX_WAITING: usize = 50_000;
@@ -53,6 +56,8 @@ pub enum Fetched {
     InMemory(HlsFile),
     /// It left memory.
     OnDisk(StoredFile),
+    /// It is being made.
+    Growing(GrowingFile),
 }
 
 /// A text that is put together when somebody asks for it, once for all.
@@ -82,6 +87,7 @@ pub(super) struct Served {
     plain: HlsFile,
     position: Position,
     hint: Option<String>,
+    open: Option<OpenSegment>,
     ended: bool,
 }
 
@@ -110,6 +116,8 @@ pub(super) enum Found {
     Picture(Arc<Portrait>),
     Stored(StoredFile),
     Playlist(watch::Receiver<Arc<Served>>),
+    /// The segment that the playlist's next parts belong to.
+    Growing(Rendition, watch::Receiver<Arc<Served>>),
     /// The next part of the playlist.
     Next(watch::Receiver<Arc<Served>>),
 }
@@ -238,7 +246,7 @@ impl PeerFiles {
         match self.contents().find(name)? {
             Found::File(file) => Some(file),
             Found::Playlist(playlist) => Some(playlist.borrow().full.get()),
-            Found::Next(_) | Found::Stored(_) | Found::Picture(_) => None,
+            Found::Next(_) | Found::Growing(..) | Found::Stored(_) | Found::Picture(_) => None,
         }
     }
 
@@ -255,16 +263,20 @@ impl PeerFiles {
 
     /// The file as it is asked for; waits for what is about to come.
     async fn fetch(
-        &self,
+        self: Arc<Self>,
         name: &str,
         directives: Directives,
-        waiting: &Waiting,
+        waiting: &Arc<Waiting>,
     ) -> Result<Fetched, FetchError> {
         self.ask(is_index(name), waiting).await?;
         let file = match self.find(name).ok_or(FetchError::NotFound)? {
             Found::File(file) => file,
             Found::Picture(portrait) => portrait.get().await.ok_or(FetchError::NotFound)?,
             Found::Stored(file) => return Ok(Fetched::OnDisk(file)),
+            Found::Growing(rendition, playlist) => {
+                let file = GrowingFile::new(name, self, (rendition, playlist), Arc::clone(waiting));
+                return Ok(Fetched::Growing(file));
+            }
             Found::Playlist(mut playlist) => {
                 let now = playlist.borrow().wait(directives, self.part_target);
                 let served = match now {
@@ -289,7 +301,8 @@ impl PeerFiles {
     pub(super) fn snapshot(&self) -> HashMap<String, HlsFile> {
         let contents = self.contents();
         let files = contents.files.iter();
-        let files = files.filter(|(_, stored)| !stored.is_part() && stored.kind != FileKind::Key);
+        let without = [FileKind::Key, FileKind::LowLatencyManifest];
+        let files = files.filter(|(_, stored)| !stored.is_part() && !without.contains(&stored.kind));
         let files = files.map(|(name, stored)| (name.clone(), stored.file.clone()));
         let plain = |(name, playlist): (&String, &watch::Sender<Arc<Served>>)| {
             (name.clone(), playlist.borrow().plain.clone())
@@ -330,13 +343,13 @@ impl PeerFiles {
 
 impl Contents {
     fn list(&mut self, listing: Listing) {
-        let Listing { name, full, delta, plain, position, hint, ended } = listing;
+        let Listing { name, full, delta, plain, position, hint, open, ended } = listing;
         let before = self.playlists.get(&name);
         // The same bytes in the same place tell the copy on disk that nothing changed.
         let unchanged = before.map(|before| before.borrow().plain.body.clone()).filter(|body| *body == plain);
         let plain = Lazy::new(unchanged.unwrap_or(plain).into()).get();
         let (full, delta) = (Lazy::new(full), Lazy::new(delta));
-        let served = Arc::new(Served { full, delta, plain, position, hint, ended });
+        let served = Arc::new(Served { full, delta, plain, position, hint, open, ended });
         match before {
             Some(playlist) => drop(playlist.send_replace(served)),
             None => drop(self.playlists.insert(name, watch::Sender::new(served))),
@@ -349,6 +362,13 @@ impl Contents {
         }
         if let Some(playlist) = self.playlists.get(name) {
             return Some(Found::Playlist(playlist.subscribe()));
+        }
+        let growing = self.playlists.values().find_map(|playlist| {
+            let rendition = playlist.borrow().open_segment(name)?.rendition;
+            Some(Found::Growing(rendition, playlist.subscribe()))
+        });
+        if growing.is_some() {
+            return growing;
         }
         let hints = |playlist: &&watch::Sender<Arc<Served>>| playlist.borrow().hint.as_deref() == Some(name);
         self.playlists.values().find(hints).map(|playlist| Found::Next(playlist.subscribe()))
@@ -364,6 +384,11 @@ impl Served {
             None if self.position.complete.is_none() => Wait::Yes,
             None => Wait::No,
         }
+    }
+
+    /// The segment that is being made, if this is its name.
+    fn open_segment(&self, name: &str) -> Option<&OpenSegment> {
+        self.open.as_ref().filter(|open| open.name == name)
     }
 
     fn answer(&self, directives: Directives) -> HlsFile {
@@ -430,8 +455,10 @@ const fn headers(kind: FileKind) -> (&'static str, &'static str) {
     match kind {
         FileKind::Master => (PLAYLIST_TYPE, "public, max-age=1"),
         FileKind::Manifest => (MANIFEST_TYPE, "public, max-age=1"),
+        // Players ask for it more often than once a second.
+        FileKind::LowLatencyManifest => (MANIFEST_TYPE, "no-cache"),
         FileKind::Cues => (CUES_TYPE, "public, max-age=1"),
-        FileKind::Sprite => (PICTURE_TYPE, "public, max-age=3600, immutable"),
+        FileKind::Sprite => (PICTURE_TYPE, MEDIA_CACHE_CONTROL),
         FileKind::Key => ("application/octet-stream", "no-store"),
         FileKind::Init(rendition) | FileKind::Media(rendition) | FileKind::Part(rendition) => {
             let content_type = match rendition {
@@ -448,7 +475,7 @@ const fn headers(kind: FileKind) -> (&'static str, &'static str) {
 pub(super) struct Store {
     peers: RwLock<HashMap<PeerId, Arc<PeerFiles>>>,
     numbers: Mutex<Numbers>,
-    waiting: Waiting,
+    waiting: Arc<Waiting>,
     limits: Limits,
 }
 

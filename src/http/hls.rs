@@ -16,11 +16,14 @@ use futures_util::StreamExt;
 use super::range::{Wanted, wanted};
 use super::token::{self, Asked};
 use super::{AppState, error};
-use crate::egress::{CUES_TYPE, Egress, Encoded, FetchError, Fetched, HlsFile, MANIFEST_TYPE, StoredFile};
+use crate::egress::{
+    CUES_TYPE, Egress, Encoded, FetchError, Fetched, GrowingFile, HlsFile, MANIFEST_TYPE, StoredFile,
+};
 use crate::ids::PeerId;
 use crate::live::access::{Access, Denied, Purpose};
 use crate::live::streams;
 use crate::media::playlist::Directives;
+use crate::media::presentation::TIME;
 use crate::media::presentation::muxed::{self, Scheme};
 
 /// Room for the header lines of an answer, those included that the server adds.
@@ -112,6 +115,10 @@ impl Files {
         headers: &HeaderMap,
     ) -> Response {
         let asked = Asked::read(path, query, headers);
+        if asked.name == TIME {
+            let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+            return ([(header::CACHE_CONTROL, "no-store")], now).into_response();
+        }
         // Where one peer's playlist could be another one's MPEG-TS, it is what it is without that.
         let muxed = place.muxed(&asked.name);
         let muxed =
@@ -129,6 +136,7 @@ impl Files {
         let mut file = match self.egress.fetch(&asked.name, directives).await {
             Ok(Fetched::InMemory(file)) => file,
             Ok(Fetched::OnDisk(file)) => return respond_stored(file, headers).await,
+            Ok(Fetched::Growing(file)) => return respond_growing(file),
             Err(reason) => return error(status(reason), &reason.to_string()),
         };
         if directives.until.is_some() && file.is_playlist() {
@@ -192,8 +200,11 @@ fn with_token(playlist: &HlsFile, token: &str) -> HlsFile {
         CUES_TYPE => token::leading_cues(&text, token),
         _ => token::leading(&text, token),
     };
-    let is_reload = playlist.cache_control == CACHE_RELOADS;
-    let cache_control = if is_reload { CACHE_OWN_RELOADS } else { "private, max-age=1" };
+    let cache_control = match playlist.cache_control {
+        CACHE_RELOADS => CACHE_OWN_RELOADS,
+        "no-cache" => "private, no-cache",
+        _ => "private, max-age=1",
+    };
     HlsFile::new(playlist.content_type, cache_control, text.into())
 }
 
@@ -255,6 +266,18 @@ pub(super) async fn respond_stored(file: StoredFile, request: &HeaderMap) -> Res
     });
     let pieces = futures_util::stream::iter([Ok(first)]).chain(rest);
     (status, headers, Body::from_stream(pieces)).into_response()
+}
+
+/// A segment that is being made: its parts are sent as they come. How long it will be is not known, so there are no
+/// pieces of it to be had.
+fn respond_growing(file: GrowingFile) -> Response {
+    let mut headers = own_headers(file.content_type, file.cache_control);
+    headers.remove(header::ACCEPT_RANGES);
+    let pieces = futures_util::stream::try_unfold(file, |mut file| async {
+        let piece = file.next().await?;
+        Ok::<_, FetchError>(piece.map(|piece| (piece, file)))
+    });
+    (headers, Body::from_stream(pieces)).into_response()
 }
 
 fn own_headers(content_type: &'static str, cache_control: &'static str) -> HeaderMap {

@@ -5,6 +5,7 @@
 
 mod backfill;
 mod dash;
+mod growing;
 mod kept;
 mod master;
 pub mod muxed;
@@ -27,8 +28,10 @@ use crate::media::fmp4::{self, ProtectionError};
 use crate::media::playlist::{
     ListedPart, ListedSegment, LowLatency, MediaPlaylist, Position, RenditionReport, SKIP_UNTIL, Text,
 };
-use crate::media::segmenter::{Opening, Part, Rendition, TARGET_DURATION_SECS, VideoId, part_length};
+use crate::media::segmenter::{Opening, Part, Rendition, TARGET_DURATION_SECS, part_length};
 use crate::media::timeline::MediaTime;
+pub use dash::TIME;
+pub use growing::OpenSegment;
 use kept::{Format, Kept, Track};
 use names::Names;
 pub use names::owners;
@@ -65,6 +68,8 @@ pub enum FileKind {
     Master,
     /// The DASH manifest.
     Manifest,
+    /// The DASH manifest for low latency: of no use where segments can't be had while they grow.
+    LowLatencyManifest,
     /// The list of small pictures of what was shown.
     Cues,
     /// Many of those in one; never changes.
@@ -125,6 +130,8 @@ pub struct Listing {
     pub position: Position,
     /// The name of the next part, if one will follow.
     pub hint: Option<String>,
+    /// The segment that is being made, as long as none of it is encrypted.
+    pub open: Option<OpenSegment>,
     /// Whether nothing will follow.
     pub ended: bool,
 }
@@ -198,6 +205,7 @@ pub struct Presentation {
     /// Segments that may be complete in all renditions, and what was told of those that are.
     wholes_due: BTreeSet<u64>,
     wholes_told: (u64, u64, u64, bool),
+    low_latency_changed: bool,
     cues_changed: bool,
 }
 
@@ -233,6 +241,7 @@ impl Presentation {
             manifest_changed: false,
             wholes_due: BTreeSet::new(),
             wholes_told: (0, 0, 0, false),
+            low_latency_changed: false,
             cues_changed: false,
         }
     }
@@ -407,6 +416,7 @@ impl Presentation {
         let kind = FileKind::Part(part.rendition);
         self.update.files.push(File { name: uri, kind, body: published });
         self.changed.insert(part.rendition);
+        self.low_latency_changed |= first && kept.is_begun();
         Ok(())
     }
 
@@ -445,6 +455,7 @@ impl Presentation {
         self.manifest_changed |= kept.is_complete();
         self.cues_changed |= kept.is_complete();
         self.may_be_whole(sequence);
+        self.low_latency_changed = true;
         self.drop_parts(rendition);
         Ok(())
     }
@@ -452,7 +463,7 @@ impl Presentation {
     /// Ends the playlists: no segment will follow.
     pub fn end(&mut self) {
         self.ended = true;
-        self.manifest_changed = true;
+        (self.manifest_changed, self.low_latency_changed) = (true, true);
         self.changed.extend(self.lines.keys().copied());
     }
 
@@ -476,6 +487,13 @@ impl Presentation {
             self.update.files.push(File { name, kind: FileKind::Manifest, body });
         }
         self.update.wholes = self.take_wholes();
+        if std::mem::take(&mut self.low_latency_changed)
+            && !self.protection.is_on()
+            && let Some(text) = self.low_latency_manifest()
+        {
+            let (name, body) = (self.names.low_latency_manifest(), text.into());
+            self.update.files.push(File { name, kind: FileKind::LowLatencyManifest, body });
+        }
         if std::mem::take(&mut self.cues_changed)
             && let Some(text) = self.cues()
         {
@@ -483,27 +501,6 @@ impl Presentation {
             self.update.files.push(File { name, kind: FileKind::Cues, body });
         }
         std::mem::take(&mut self.update)
-    }
-
-    /// How much media every rendition lists: what a player could buffer that comes now. Nothing as long as one of them has
-    /// no complete segment, which players don't begin without.
-    #[must_use]
-    pub fn listed_duration(&self) -> Duration {
-        let sum = |rendition: Rendition| {
-            let complete = self.tracks(rendition).any(|track| track.uri.is_some());
-            self.tracks(rendition).filter(|_| complete).map(|track| track.duration).sum()
-        };
-        self.offered().into_iter().map(sum).min().unwrap_or_default()
-    }
-
-    /// The size of each video rendition's newest pictures.
-    #[must_use]
-    pub fn video_sizes(&self) -> Vec<(VideoId, (u16, u16))> {
-        let sizes = self.lines.iter().filter_map(|(rendition, line)| match (rendition, &line.format) {
-            (Rendition::Video(id), Format::Video(config)) => Some((*id, config.size())),
-            _ => None,
-        });
-        sizes.collect()
     }
 
     /// A rendition's share of the recent segments, as far as it is there.
@@ -569,7 +566,8 @@ impl Presentation {
             ended: self.ended,
         };
         let (name, plain) = (self.names.playlist(rendition), plain.to_string().into());
-        Some(Listing { name, full, delta, plain, position: line.position, hint, ended: self.ended })
+        let open = self.open_segment(rendition);
+        Some(Listing { name, full, delta, plain, position: line.position, hint, open, ended: self.ended })
     }
 
     /// Where the other renditions' playlists end.

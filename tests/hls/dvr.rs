@@ -20,6 +20,7 @@ async fn fetch(egress: &Egress, name: &str) -> Result<(Bytes, bool)> {
             }
             Ok((body.freeze(), true))
         }
+        Fetched::Growing(_) => bail!("{name} is listed but not complete"),
     }
 }
 

@@ -19,7 +19,7 @@ const IDLE_SECS: u64 = 10;
 async fn ask(egress: &Egress, name: &str) -> Result<String> {
     match egress.fetch(name, Directives::default()).await.with_context(|| name.to_owned())? {
         Fetched::InMemory(file) => Ok(String::from_utf8(file.body.to_vec())?),
-        Fetched::OnDisk(_) => anyhow::bail!("{name} is on disk"),
+        Fetched::OnDisk(_) | Fetched::Growing(_) => anyhow::bail!("{name} is not in memory"),
     }
 }
 

@@ -12,7 +12,7 @@ use super::*;
 async fn fetch(server: &Server, name: &str) -> Result<Bytes> {
     match server.egress.fetch(name, Directives::default()).await? {
         Fetched::InMemory(file) => Ok(file.body),
-        Fetched::OnDisk(_) => bail!("{name} is on disk"),
+        _ => bail!("{name} is not in memory"),
     }
 }
 

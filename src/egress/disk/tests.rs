@@ -104,6 +104,7 @@ impl Peer {
             plain: text,
             position: Position::default(),
             hint: None,
+            open: None,
             ended: false,
         };
         let gone = self.next.checked_sub(WINDOW).map(name).into_iter().collect();

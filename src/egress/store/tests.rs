@@ -19,6 +19,15 @@ fn file(name: &str, body: &str) -> File {
     File { name: name.to_owned(), kind, body: body.to_owned().into() }
 }
 
+/// A segment with so many parts.
+fn open(sequence: u64, parts: u64) -> OpenSegment {
+    OpenSegment {
+        name: format!("video_a_{sequence:03}.m4s"),
+        rendition: Rendition::Video(VideoId::BEST),
+        parts: (0..parts).map(|part| format!("part {part},").into()).collect(),
+    }
+}
+
 /// A playlist that ends with so many parts of segment 10.
 fn listing(parts: u64) -> Listing {
     Listing {
@@ -28,6 +37,7 @@ fn listing(parts: u64) -> Listing {
         plain: "plain".into(),
         position: Position { complete: Some((9, 10)), open: Some((10, parts)) },
         hint: Some(format!("video_a_p{parts}.m4s")),
+        open: Some(open(10, parts)),
         ended: false,
     }
 }
@@ -39,8 +49,8 @@ fn update(parts: u64) -> Update {
 
 /// A store with one peer whose playlist ends with so many parts of segment 10, and how long requests wait there.
 fn store(parts: u64, patience: Duration) -> (Arc<Store>, Arc<PeerFiles>) {
-    let (mut store, files) = (Store::default(), files());
-    store.waiting.patience = patience;
+    let waiting = Waiting { patience, ..Waiting::default() };
+    let (store, files) = (Store { waiting: Arc::new(waiting), ..Store::default() }, files());
     files.apply(update(parts));
     store.insert(&"a".parse().unwrap(), &files);
     (Arc::new(store), files)
@@ -60,7 +70,7 @@ async fn waiting(store: &Store, count: usize) {
 async fn body(store: &Store, name: &str, directives: Directives) -> Result<Bytes, FetchError> {
     store.fetch(name, directives).await.map(|found| match found {
         Fetched::InMemory(file) => file.body,
-        Fetched::OnDisk(_) => panic!("{name} left memory"),
+        Fetched::OnDisk(_) | Fetched::Growing(_) => panic!("{name} is not there as a whole"),
     })
 }
 
@@ -196,9 +206,9 @@ fn a_copy_elsewhere_is_plain_and_knows_what_did_not_change() {
 
 /// A store with one peer whose stream is made on demand.
 fn on_demand(patience: Duration) -> (Arc<Store>, Arc<PeerFiles>) {
-    let (mut store, files) =
-        (Store::default(), Arc::new(PeerFiles::new(PART, None, Some(Demand::new(Instant::now())))));
-    store.waiting.patience = patience;
+    let waiting = Waiting { patience, ..Waiting::default() };
+    let store = Store { waiting: Arc::new(waiting), ..Store::default() };
+    let files = Arc::new(PeerFiles::new(PART, None, Some(Demand::new(Instant::now()))));
     store.insert(&"a".parse().unwrap(), &files);
     (Arc::new(store), files)
 }
@@ -239,4 +249,65 @@ async fn a_stream_that_does_not_come_is_not_waited_for_forever() {
 
     files.clear();
     assert_eq!(body(&store, "a.m3u8", Directives::default()).await, Err(FetchError::NotFound));
+}
+
+/// Segment 10 as somebody gets it who asks while it is made.
+async fn growing(store: &Store) -> GrowingFile {
+    match store.fetch("video_a_010.m4s", Directives::default()).await {
+        Ok(Fetched::Growing(file)) => file,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Segment 10 is complete, and 11 has a part.
+fn next_segment() -> Update {
+    let whole: String = (0..4).map(|part| format!("part {part},")).collect();
+    let next = Listing { open: Some(open(11, 1)), ..listing(4) };
+    Update { files: vec![file("video_a_010.m4s", &whole)], listings: vec![next], ..Update::default() }
+}
+
+#[tokio::test]
+async fn a_segment_that_is_made_is_sent_part_by_part() {
+    let (store, files) = store(2, LONG);
+    let (mut file, mut slow) = (growing(&store).await, growing(&store).await);
+    assert_eq!((file.content_type, store.owner_of("video_a_010.m4s")), ("video/mp4", "a".parse().ok()));
+    assert_eq!(file.next().await, Ok(Some("part 0,".into())));
+    assert_eq!(file.next().await, Ok(Some("part 1,".into())));
+    let next = tokio::spawn(async move { (file.next().await, file) });
+    waiting(&store, 1).await;
+    files.apply(update(3));
+    let (piece, mut file) = next.await.unwrap();
+    assert_eq!(piece, Ok(Some("part 2,".into())));
+    assert_eq!(slow.next().await, Ok(Some("part 0,".into())));
+    files.apply(next_segment());
+    assert_eq!(file.next().await, Ok(Some("part 3,".into())));
+    assert_eq!(file.next().await, Ok(None));
+    assert_eq!(slow.next().await, Ok(Some("part 1,part 2,part 3,".into())));
+    assert_eq!(slow.next().await, Ok(None));
+    assert!(matches!(store.fetch("video_a_010.m4s", Directives::default()).await, Ok(Fetched::InMemory(_))));
+}
+
+#[tokio::test]
+async fn who_reads_a_growing_segment_too_slowly_is_told_and_holds_nothing() {
+    let (impatient, _files) = store(1, Duration::from_millis(10));
+    let mut file = growing(&impatient).await;
+    assert!(file.next().await.unwrap().is_some());
+    assert_eq!(file.next().await, Err(FetchError::Unavailable), "nothing comes");
+
+    let (store, files) = store(2, LONG);
+    let mut slow = growing(&store).await;
+    assert_eq!(slow.next().await, Ok(Some("part 0,".into())));
+    files.apply(next_segment());
+    files.apply(Update { gone: vec!["video_a_010.m4s".to_owned()], ..Update::default() });
+    assert_eq!(slow.next().await, Err(FetchError::NotFound));
+    let mut next = match store.fetch("video_a_011.m4s", Directives::default()).await {
+        Ok(Fetched::Growing(file)) => file,
+        other => panic!("{other:?}"),
+    };
+    assert!(next.next().await.unwrap().is_some());
+    let waits = tokio::spawn(async move { next.next().await });
+    waiting(&store, 1).await;
+    files.clear();
+    assert_eq!(waits.await.unwrap(), Err(FetchError::NotFound), "the peer is gone");
+    waiting(&store, 0).await;
 }

@@ -68,6 +68,11 @@ impl Kept {
         tracks.map(|track| MediaTime::from_ticks(track.base, track.rate)).min()
     }
 
+    /// Whether something of every rendition came.
+    pub(super) fn is_begun(&self) -> bool {
+        self.tracks.values().all(|track| track.count > 0)
+    }
+
     /// Whether every rendition of which anything came is complete.
     pub(super) fn is_complete(&self) -> bool {
         let mut tracks = self.tracks.values().filter(|track| track.count > 0).peekable();

@@ -7,7 +7,7 @@ use super::kept::{Format, Track};
 use super::past::Past;
 use super::{Presentation, TARGET_DURATION_SECS};
 use crate::media::playlist::{AudioAttributes, MasterPlaylist, VERSION, Variant, VideoAttributes};
-use crate::media::segmenter::Rendition;
+use crate::media::segmenter::{Rendition, VideoId};
 
 /// Segments shorter than this say nothing about the bit rate (RFC 8216bis section 4.4.6.2: half a target duration).
 pub(super) const BIT_RATE_MIN: Duration = Duration::from_millis(TARGET_DURATION_SECS * 500);
@@ -32,6 +32,16 @@ impl Presentation {
         };
         let offered: BTreeSet<Rendition> = listed.iter().copied().filter(alive).collect();
         if offered.is_empty() { listed } else { offered }
+    }
+
+    /// The size of each video rendition's newest pictures.
+    #[must_use]
+    pub fn video_sizes(&self) -> Vec<(VideoId, (u16, u16))> {
+        let sizes = self.lines.iter().filter_map(|(rendition, line)| match (rendition, &line.format) {
+            (Rendition::Video(id), Format::Video(config)) => Some((*id, config.size())),
+            _ => None,
+        });
+        sizes.collect()
     }
 
     pub(super) fn master_playlist(&self) -> MasterPlaylist {

@@ -25,6 +25,11 @@ impl Names {
         format!("{}.mpd", self.peer)
     }
 
+    /// The DASH manifest for low latency.
+    pub(super) fn low_latency_manifest(&self) -> String {
+        format!("{}-low-latency.mpd", self.peer)
+    }
+
     /// The list of sprites.
     pub(super) fn cues(&self) -> String {
         format!("{}-thumbnails.vtt", self.peer)
@@ -83,6 +88,7 @@ pub fn owners(name: &str) -> impl Iterator<Item = &str> {
     let manifest = name.strip_suffix(".mpd");
     let key = name.strip_suffix(".key").and_then(|stem| stem.rsplit_once("-key-")).map(|(peer, _)| peer);
     let picture = name.strip_suffix(".jpg");
+    let low_latency = manifest.and_then(|stem| stem.strip_suffix("-low-latency"));
     let cues = name.strip_suffix("-thumbnails.vtt");
     let sprite = picture.and_then(|stem| stem.rsplit_once("-thumbnails-")).map(|(peer, _)| peer);
     let rendition =
@@ -96,9 +102,21 @@ pub fn owners(name: &str) -> impl Iterator<Item = &str> {
         |suffix| media.and_then(|(_, rest)| rest.strip_suffix(suffix)).and_then(|stem| stem.rsplit_once('_'));
     let segment = numbered(".m4s").map(|(peer, _)| peer);
     let init = numbered(".mp4").and_then(|(peer, _)| peer.strip_suffix("_init"));
-    [playlist, manifest, key, picture, cues, sprite, rendition, further.map(|(peer, _)| peer), segment, init]
-        .into_iter()
-        .flatten()
+    [
+        playlist,
+        manifest,
+        low_latency,
+        key,
+        picture,
+        cues,
+        sprite,
+        rendition,
+        further.map(|(peer, _)| peer),
+        segment,
+        init,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Whether this is the number of a video rendition below the best one.
@@ -125,6 +143,7 @@ mod tests {
                     names.master(),
                     names.manifest(),
                     names.key(12),
+                    names.low_latency_manifest(),
                     names.cues(),
                     names.sprite(3),
                     names.playlist(rendition),

@@ -27,6 +27,17 @@ pub struct Window {
 }
 
 impl Presentation {
+    /// How much media every rendition lists: what a player could buffer that comes now. Nothing as long as one of them has
+    /// no complete segment, which players don't begin without.
+    #[must_use]
+    pub fn listed_duration(&self) -> Duration {
+        let sum = |rendition: Rendition| {
+            let complete = self.tracks(rendition).any(|track| track.uri.is_some());
+            self.tracks(rendition).filter(|_| complete).map(|track| track.duration).sum()
+        };
+        self.offered().into_iter().map(sum).min().unwrap_or_default()
+    }
+
     /// The recent segments and the open one.
     pub(super) fn recent(&self) -> impl DoubleEndedIterator<Item = &Kept> {
         self.kept.iter().skip(self.kept.len().saturating_sub(self.listed))

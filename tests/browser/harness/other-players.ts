@@ -9,6 +9,16 @@ import { Playback, type Played } from './playback';
 /** What happened so far. */
 export interface PlayerReport extends Played {
   errors: string[];
+  /** How dash.js stays close to the live edge. */
+  live?: Live | undefined;
+}
+
+interface Live {
+  /** Whether it takes segments while they grow. */
+  lowLatency: boolean;
+  /** How far behind it wants to be, and is, in seconds. */
+  target: number;
+  latency: number;
 }
 
 export type OtherPlayer = 'shaka-player' | 'video.js' | 'dash.js';
@@ -20,14 +30,15 @@ export async function playWith(player: OtherPlayer, url: string): Promise<() => 
   document.body.append(video);
   const playback = new Playback(video);
   const errors: string[] = [];
+  let live: (() => Live) | undefined;
   if (player === 'shaka-player') {
     await playWithShaka(video, url, errors);
   } else if (player === 'dash.js') {
-    playWithDashJs(video, url, errors);
+    live = playWithDashJs(video, url, errors);
   } else {
     playWithVideoJs(video, url, errors);
   }
-  return () => ({ ...playback.report(), errors });
+  return () => ({ ...playback.report(), errors, live: live?.() });
 }
 
 async function playWithShaka(video: HTMLVideoElement, url: string, errors: string[]): Promise<void> {
@@ -53,10 +64,15 @@ function playWithVideoJs(video: HTMLVideoElement, url: string, errors: string[])
   player.src({ src: url, type: 'application/vnd.apple.mpegurl' });
 }
 
-function playWithDashJs(video: HTMLVideoElement, url: string, errors: string[]): void {
+function playWithDashJs(video: HTMLVideoElement, url: string, errors: string[]): () => Live {
   const player = MediaPlayer().create();
   player.on(MediaPlayer.events.ERROR, ({ error }) => {
     errors.push(typeof error === 'string' ? error : `${error.code} ${error.message}`);
   });
   player.initialize(video, url, true);
+  return () => ({
+    lowLatency: player.getLowLatencyModeEnabled(),
+    target: player.getTargetLiveDelay(),
+    latency: player.getCurrentLiveLatency(),
+  });
 }

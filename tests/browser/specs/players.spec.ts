@@ -78,6 +78,19 @@ test('players for DASH play it', async ({ weir, publisher, audience }) => {
   }
 });
 
+test('dash.js takes segments while they are made', async ({ weir, publisher, audience }) => {
+  const { peerId } = await publisher.join(STREAM);
+  const manifest = (await playable(weir, peerId)).replace(/\.m3u8$/, '-low-latency.mpd');
+  const time = await fetch(new URL('time', manifest)).then((answer) => answer.text());
+  expect(Date.parse(time), `the server's clock says ${time}`).not.toBeNaN();
+  const page = await audience.open();
+  await other('dash.js')(page, manifest);
+  await plays(page, 'dash.js');
+  const live = await page.evaluate(() => window.harness.other()?.live);
+  expect(live).toMatchObject({ lowLatency: true, target: 1.5 });
+  test.info().annotations.push({ type: 'latency', description: `${live?.latency} s` });
+});
+
 test('ffplay, mpv and GStreamer play it', async ({ weir, publisher }) => {
   const { peerId } = await publisher.join(STREAM);
   const master = await playable(weir, peerId);
