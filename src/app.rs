@@ -22,6 +22,8 @@ use crate::http::{self, Routes, Running, Server, Site, StatsReader, StatsSource}
 use crate::live::Rooms;
 use crate::live::access::Access;
 use crate::live::broadcasters::Broadcasters;
+use crate::live::keys::ConfiguredKeys;
+use crate::live::whip::Sessions;
 use crate::media::encryption::Method;
 use crate::media::ortc;
 use crate::signaling::{self, Signaling};
@@ -88,8 +90,13 @@ impl App {
         if config.hls.encryption != Method::None && access.is_none() {
             tracing::warn!("HLS is encrypted, and whoever asks gets the keys: access.secrets are not set");
         }
+        let keys = ConfiguredKeys::new(&config.streams);
+        if keys.is_open() {
+            warn!("everybody may publish over WHIP: streams.keys are not set");
+        }
         let routes = Routes {
             rooms: rooms.clone(),
+            sessions: Sessions::new(&config.whip, rooms.clone(), Arc::new(keys)),
             egress: egress.clone(),
             access: access.clone(),
             broadcasters: Broadcasters::new(config.broadcasters.clone(), rooms.clone()),

@@ -45,6 +45,10 @@ pub struct Config {
     pub live: live::Config,
     /// Programs that publish and receive without a browser.
     pub broadcasters: live::broadcasters::Config,
+    /// Who may publish which stream.
+    pub streams: live::keys::Config,
+    /// WHIP and WHEP.
+    pub whip: live::whip::Config,
     /// HLS.
     pub hls: egress::Config,
     /// Who may watch over HLS.
@@ -63,6 +67,8 @@ impl Default for Config {
             signaling: signaling::Config::default(),
             live: live::Config::default(),
             broadcasters: live::broadcasters::Config::default(),
+            streams: live::keys::Config::default(),
+            whip: live::whip::Config::default(),
             hls: egress::Config::default(),
             access: live::access::Config::default(),
         }
@@ -150,6 +156,8 @@ impl Config {
         self.https.validate().or_else(|(setting, reason)| fail(setting, reason))?;
         self.signaling.validate().or_else(|(setting, reason)| fail(setting, reason))?;
         self.broadcasters.validate().or_else(|(setting, reason)| fail(setting, reason))?;
+        self.streams.validate().or_else(|(setting, reason)| fail(setting, reason))?;
+        self.whip.validate().or_else(|(setting, reason)| fail(setting, reason))?;
         self.live.validate().or_else(|(setting, reason)| fail(setting, reason))
     }
 }

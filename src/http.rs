@@ -17,6 +17,7 @@ mod sse;
 mod status;
 pub mod tls;
 mod token;
+mod whip;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use crate::egress::Egress;
 use crate::live::Rooms;
 use crate::live::access::Access;
 use crate::live::broadcasters::Broadcasters;
+use crate::live::whip::Sessions;
 
 pub use server::{Running, Server, Stats, StatsReader};
 pub use site::Site;
@@ -97,6 +99,8 @@ pub struct Routes {
     pub access: Option<Arc<Access>>,
     /// Programs that are peers of a room by requests alone.
     pub broadcasters: Broadcasters,
+    /// Peers that came with an SDP offer.
+    pub sessions: Sessions,
     /// All counters.
     pub stats: StatsSource,
     /// Turns true when the server is going down.
@@ -114,6 +118,7 @@ impl Routes {
     /// The routes of this module.
     pub fn into_router(self) -> Router {
         let broadcasters = broadcasters::routes(self.broadcasters.clone());
+        let whip = whip::routes(self.sessions.clone(), self.access.clone());
         let files = self.egress.clone().map(|egress| hls::Files { egress, access: self.access.clone() });
         let state = AppState { routes: self, files, event_streams: Arc::default() };
         Router::new()
@@ -124,6 +129,7 @@ impl Routes {
             .route("/live/{*path}", get(hls::file))
             .route("/livestream/{*path}", get(hls::livestream_file))
             .merge(broadcasters)
+            .merge(whip)
             .fallback(get(demo::file))
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
             .with_state(state)
@@ -137,6 +143,7 @@ pub fn public(router: Router, stopping: watch::Receiver<bool>) -> Router {
         .layer(middleware::from_fn_with_state(stopping, no_new_sessions))
         .layer(middleware::from_fn(finish_in_time))
         .layer(any_origin())
+        .layer(middleware::from_fn(whip::tell_accepted))
 }
 
 /// Lets pages of any origin ask. Preflights name the headers back that were asked for, because the star does not stand

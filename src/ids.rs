@@ -64,6 +64,8 @@ uuid_id! {
     RtpObserverId,
     /// A tap: one producer as it is handed to a reader inside the process.
     TapId,
+    /// A WHIP or WHEP session. Whoever knows it may change and end the session.
+    SessionId,
 }
 
 /// The name by which the signalling layer knows a peer (for Socket.IO: the socket id).

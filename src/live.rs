@@ -15,6 +15,7 @@ mod fault;
 mod hls;
 pub mod ice_servers;
 mod index;
+pub mod keys;
 mod plain;
 mod registry;
 mod reports;
@@ -24,6 +25,7 @@ mod secret;
 mod speakers;
 mod stats;
 pub mod streams;
+pub mod whip;
 
 use serde::{Deserialize, Serialize};
 

@@ -12,6 +12,7 @@ pub mod presentation;
 pub mod reorder;
 pub mod rtcp;
 pub mod rtp;
+pub mod sdp;
 pub mod segmenter;
 pub mod timeline;
 pub mod transport_stream;

@@ -8,6 +8,7 @@ mod plain;
 mod records;
 mod rewrite;
 mod sctp;
+mod sdp;
 mod state;
 
 pub use media::{codecs, dependency, rtcp, rtp};
@@ -15,6 +16,7 @@ pub use plain::plain;
 pub use records::{datagrams, dtls, stun};
 pub use rewrite::rewrite;
 pub use sctp::sctp;
+pub use sdp::sdp;
 pub use state::{cache, nack};
 
 /// A fuzz target.
@@ -33,6 +35,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("rtcp", rtcp),
     ("rtp", rtp),
     ("sctp", sctp),
+    ("sdp", sdp),
     ("stun", stun),
 ];
 

@@ -83,6 +83,9 @@ fn another(path: &str, default: &Value) -> (String, Value) {
         Value::Array(_) if path == "access.secrets" => {
             ("0123456789abcdef, fedcba9876543210".into(), strings(&["(hidden)", "(hidden)"]))
         }
+        Value::Array(_) if path == "streams.keys" => {
+            ("a:0123456789abcdef, *:fedcba9876543210".into(), strings(&["(hidden)", "(hidden)"]))
+        }
         Value::Array(_) if path == "hls.ladder" => {
             ("720p, 360p:700".into(), strings(&["720p:2500", "360p:700"]))
         }

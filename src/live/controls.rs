@@ -99,6 +99,18 @@ impl Room {
         Ok(self.inner.router.close_consumer(consumer).await?)
     }
 
+    /// Whether the transport is this peer's.
+    #[must_use]
+    pub fn owns_transport(&self, peer: &PeerId, transport: TransportId) -> bool {
+        self.registry().owns_transport(peer, transport)
+    }
+
+    /// Whether a transport's media path was up at some time. It is not when the transport is gone.
+    #[must_use]
+    pub fn was_connected(&self, transport: TransportId) -> bool {
+        self.registry().was_connected(transport)
+    }
+
     /// Gives one of the peer's transports new ICE credentials; the old ones hold until the client uses the new ones.
     ///
     /// # Errors

@@ -306,6 +306,14 @@ impl Registry {
         }
     }
 
+    /// Whether a transport's media path was up at some time.
+    pub(super) fn was_connected(&self, transport: TransportId) -> bool {
+        let peer = self.owner(transport).and_then(|name| self.peers.get(&name));
+        peer.is_some_and(|peer| {
+            peer.transports.iter().any(|known| known.id == transport && known.was_connected)
+        })
+    }
+
     /// The peer's transport that is meant, if it goes this way.
     pub(super) fn transport(
         &self,

@@ -93,6 +93,12 @@ impl Rooms {
         self.inner.by_id.get(id).map(|room| room.value().clone())
     }
 
+    /// The room that a peer is in.
+    #[must_use]
+    pub fn room_of_peer(&self, peer: &PeerId) -> Option<Room> {
+        self.room_of(&Thing::Peer(peer.clone()))
+    }
+
     /// Lets a peer into the room of this name, which is made if it is not there. See [`Room::join`].
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod capabilities;
 mod consumer;
 mod h264_profile;
 mod matching;
+mod offered;
 mod parse;
 mod pipe;
 mod producer;
@@ -25,6 +26,7 @@ pub use capabilities::{default_router_codecs, router_capabilities, supported_cap
 pub use consumer::{
     ConsumerIdentity, can_consume, consumable_parameters, consumer_parameters, refuse_retransmissions,
 };
+pub use offered::{offered_consumer_parameters, publishing_parameters};
 pub use parse::{parse_dtls_parameters, parse_rtp_capabilities, parse_rtp_parameters};
 pub use pipe::pipe_parameters;
 pub use producer::{producer_mapping, producer_type};

@@ -8,11 +8,11 @@ use crate::sfu::rewrite::Placed;
 
 /// Bytes that a header can have before the dependency descriptor: the fixed part, and every other extension that weir
 /// writes.
-const MAX_LEN: usize = FIXED_HEADER_LEN + EXTENSION_HEADER_LEN + 24;
+const MAX_LEN: usize = FIXED_HEADER_LEN + EXTENSION_HEADER_LEN + 34;
 /// Profile and length of the extension block.
 const EXTENSION_HEADER_LEN: usize = 4;
-/// Characters of a MID that weir gives out.
-const MAX_MID_LEN: usize = 6;
+/// The longest MID: what the one-byte form has room for. Those that weir gives out are shorter, clients' own may not be.
+const MAX_MID_LEN: usize = MAX_ONE_BYTE_VALUE;
 /// Bytes of a value that the one-byte form has room for (RFC 8285 section 4.2).
 const MAX_ONE_BYTE_VALUE: usize = 16;
 /// The first byte: version 2, without and with an extension block.

@@ -83,7 +83,7 @@ impl Offer {
 }
 
 /// How a consumer is made, in mediasoup's words.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConsumeOptions {
     /// Whether it starts paused.
     pub paused: bool,
@@ -93,6 +93,9 @@ pub struct ConsumeOptions {
     pub enable_rtx: Option<bool>,
     /// Whether Opus packets that only say that nobody speaks (DTX) are left out.
     pub ignore_dtx: bool,
+    /// The MID of the client's own media section, for a client that named its numbers first (in an SDP offer): payload
+    /// types and header extension ids are then those of its capabilities. Without it, they are the router's.
+    pub offered_mid: Option<String>,
 }
 
 /// A consumer that starts paused or not.

@@ -177,12 +177,15 @@ impl Worker {
             return Err(ConsumeError::Full(MAX_CONSUMERS));
         }
         let identity = ConsumerIdentity {
-            mid: Some(transport.next_mid.to_string()),
+            mid: Some(options.offered_mid.clone().unwrap_or_else(|| transport.next_mid.to_string())),
             ssrc: Ssrc(rand::random()),
             rtx_ssrc: Ssrc(rand::random()),
         };
-        let mut rtp_parameters = ortc::consumer_parameters(&producer.consumable, capabilities, identity)
-            .map_err(|error| ConsumeError::Capabilities(error.to_string()))?;
+        let parameters = match options.offered_mid {
+            Some(_) => ortc::offered_consumer_parameters(&producer.consumable, capabilities, identity),
+            None => ortc::consumer_parameters(&producer.consumable, capabilities, identity),
+        };
+        let mut rtp_parameters = parameters.map_err(|error| ConsumeError::Capabilities(error.to_string()))?;
         if !options.enable_rtx.unwrap_or(producer.kind == MediaKind::Video) {
             ortc::refuse_retransmissions(&mut rtp_parameters);
         }

@@ -209,8 +209,8 @@ impl State {
                 return;
             };
             let on = TransportRef::Id(transport);
-            match room.consume(&client.peer, on, producer, capabilities.clone(), self.consumer_options).await
-            {
+            let options = self.consumer_options.clone();
+            match room.consume(&client.peer, on, producer, capabilities.clone(), options).await {
                 Ok(made) => {
                     let consumer = made.consumer.id;
                     self.offered.insert(producer, transport);

@@ -12,6 +12,8 @@ use tokio::sync::watch;
 use weir::http::{self, Routes, Running};
 use weir::live::Rooms;
 use weir::live::broadcasters::{self, Broadcasters};
+use weir::live::keys::ConfiguredKeys;
+use weir::live::whip::Sessions;
 use weir::media::ortc;
 use weir::worker::{self, WorkerPool};
 
@@ -44,7 +46,11 @@ impl Site {
         let (stop, stopping) = watch::channel(false);
         let stats: http::StatsSource = Arc::new(|| Box::pin(async { serde_json::Value::Null }));
         let broadcasters = Broadcasters::new(broadcasters::Config::default(), rooms.clone());
-        let routes = Routes { rooms, broadcasters, egress, access: None, stats, stopping: stopping.clone() };
+        let keys = Arc::new(ConfiguredKeys::new(&Default::default()));
+        let sessions = Sessions::new(&Default::default(), rooms.clone(), keys);
+        let stopping_too = stopping.clone();
+        let routes =
+            Routes { rooms, broadcasters, sessions, egress, access: None, stats, stopping: stopping_too };
         let config = http::Config { listen: ([127, 0, 0, 1], 0).into(), ..http::Config::default() };
         let web = http::Server::bind(&config).await?;
         let address = web.address();

@@ -16,4 +16,5 @@ mod plain;
 mod room;
 mod rooms;
 mod tls;
+mod whip;
 mod wire;

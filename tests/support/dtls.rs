@@ -38,6 +38,28 @@ pub(crate) struct Srtp {
     pub(crate) profile: SrtpProtectionProfile,
 }
 
+/// A certificate, and the fingerprint that the other side is told.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    certificate: Certificate,
+    pub(crate) fingerprint: String,
+}
+
+impl Identity {
+    pub(crate) fn new() -> Result<Self> {
+        let crypto = rtc_crypto::default_provider().map_err(|error| anyhow!("{error}"))?;
+        let certificate = Certificate::generate_self_signed(vec!["client".to_owned()], crypto.crypto())?;
+        let fingerprint = fingerprint(certificate.certificate.first().context("a certificate")?);
+        Ok(Self { certificate, fingerprint })
+    }
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.fingerprint)
+    }
+}
+
 /// One association.
 pub(crate) struct Dtls {
     endpoint: Endpoint,
@@ -65,8 +87,17 @@ impl Dtls {
         remote: SocketAddr,
         crypto: Arc<dyn RTCCryptoProvider>,
     ) -> Result<Self> {
-        let certificate = Certificate::generate_self_signed(vec!["client".to_owned()], crypto.crypto())?;
-        let fingerprint = fingerprint(certificate.certificate.first().context("a certificate")?);
+        Self::of(Identity::new()?, role, profiles, (local, remote), crypto)
+    }
+
+    /// With a certificate that was told before.
+    pub(crate) fn of(
+        Identity { certificate, fingerprint }: Identity,
+        role: Role,
+        profiles: &[SrtpProtectionProfile],
+        (local, remote): (SocketAddr, SocketAddr),
+        crypto: Arc<dyn RTCCryptoProvider>,
+    ) -> Result<Self> {
         let config = ConfigBuilder::default()
             .with_crypto_provider(Arc::clone(&crypto))
             .with_certificates(vec![certificate])

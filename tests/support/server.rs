@@ -118,6 +118,40 @@ pub(crate) async fn ask(
     headers: &str,
     body: &str,
 ) -> Result<(u16, Value)> {
+    let reply = request(server, method, path, headers, body).await?;
+    Ok((reply.status, serde_json::from_str(&reply.body).unwrap_or(Value::Null)))
+}
+
+/// What an HTTP request is answered with.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    head: String,
+    pub(crate) body: String,
+}
+
+impl Reply {
+    /// The values of all headers of this name.
+    pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
+        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        let of_name = lines.filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        of_name.map(|(_, value)| value.trim()).collect()
+    }
+
+    /// The value of the first header of this name; empty without one.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers(name).first().copied().unwrap_or_default()
+    }
+}
+
+/// Sends an HTTP request and takes the whole answer; `headers` are whole lines.
+pub(crate) async fn request(
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Result<Reply> {
     let mut stream = TcpStream::connect(server).await?;
     let length = body.len();
     let request = format!(
@@ -128,5 +162,6 @@ pub(crate) async fn ask(
     timeout(PATIENCE, stream.read_to_string(&mut answer)).await??;
     let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("{path} answered {answer}"))?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    Ok((status.with_context(|| head.to_owned())?, serde_json::from_str(body).unwrap_or(Value::Null)))
+    let status = status.with_context(|| head.to_owned())?;
+    Ok(Reply { status, head: head.to_owned(), body: body.to_owned() })
 }

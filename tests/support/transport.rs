@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
-use super::dtls::{BROWSER_PROFILES, Dtls, Progress, Role, Srtp};
+use super::dtls::{BROWSER_PROFILES, Dtls, Identity, Progress, Role, Srtp};
 use super::observed::{Observations, Shared};
 use super::path::{Path, server_address};
 use super::sctp_peer::SctpPeer;
@@ -55,6 +55,8 @@ pub(crate) struct Behaviour {
     pub(crate) drops: Vec<u64>,
     /// Whether it opens an SCTP association once DTLS is up.
     pub(crate) data_channels: bool,
+    /// Its certificate, if the server was told of it before it said anything itself.
+    pub(crate) identity: Option<Identity>,
 }
 
 impl Default for Behaviour {
@@ -69,6 +71,7 @@ impl Default for Behaviour {
             loses: Vec::new(),
             drops: Vec::new(),
             data_channels: false,
+            identity: None,
         }
     }
 }
@@ -105,7 +108,9 @@ impl Prepared {
         let path = Path::open(remote, behaviour.tcp).await?;
         let crypto = rtc_crypto::default_provider().map_err(|error| anyhow!("{error}"))?;
         let local = path.local_addr()?;
-        let dtls = Dtls::new(behaviour.role, &behaviour.profiles, local, remote, Arc::clone(&crypto))?;
+        let identity = behaviour.identity.clone().map_or_else(Identity::new, Ok)?;
+        let (role, profiles) = (behaviour.role, &behaviour.profiles);
+        let dtls = Dtls::of(identity, role, profiles, (local, remote), Arc::clone(&crypto))?;
         let link = Link {
             path,
             remote,

@@ -185,7 +185,7 @@ pub fn consumer_parameters(
 }
 
 /// A client reports on its link in one way: with transport-cc where the extension for it is there, else with REMB.
-fn keep_one_congestion_feedback(
+pub(super) fn keep_one_congestion_feedback(
     codecs: &mut [RtpCodecParameters],
     extensions: &[RtpHeaderExtensionParameters],
 ) {

@@ -120,6 +120,7 @@ impl From<WantedConsumers> for ConsumeOptions {
             preferred_layers: wanted.preferred_layers.map(layers),
             enable_rtx: wanted.enable_rtx,
             ignore_dtx: wanted.ignore_dtx,
+            offered_mid: None,
         }
     }
 }

@@ -12,6 +12,7 @@ import type { PublishOptions } from './media';
 import { type OtherPlayer, type PlayerReport, playWith } from './other-players';
 import { type ClientVersion, Participant } from './participant';
 import { RoomMember } from './room-member';
+import * as whip from './whip';
 
 const participants: Participant[] = [];
 const clocks: ClockReader[] = [];
@@ -88,6 +89,8 @@ const harness = {
   hls: () => viewer?.report(),
   /** Lets hls.js show one variant from the next segment on; -1 leaves the choice to it. */
   switchTo: (level: number) => viewer?.switchTo(level),
+  /** WHIP and WHEP. */
+  whip,
   /** Plays with another player. */
   async playWith(player: OtherPlayer, url: string): Promise<void> {
     other = await playWith(player, url);
