@@ -2,9 +2,10 @@
 
 mod client;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 use weir::live::ice_servers::IceServerConfig;
 
@@ -341,6 +342,9 @@ async fn who_vanishes_or_never_comes_is_removed() -> Result<()> {
     publishing.transport.vanish();
     server.stats(|stats| stats.get("/room/peers") == 0 && stats.get("/worker/transports") == 0).await?;
     assert_eq!(publishing.ask("DELETE", "", "").await?.status, 404);
+    let polite = Session::start(server.address, "/whip/green", "").await?;
+    Arc::into_inner(polite.transport).context("the only one")?.goodbye().await?;
+    server.stats(|stats| stats.get("/room/peers") == 0).await?;
     assert_eq!(post(&server, "/whip/green", &offer("sendonly")).await?.status, 201, "there is a place again");
     server.shutdown().await;
     Ok(())

@@ -146,7 +146,8 @@ impl Session {
         Ok(Patched::Restarted { tag: ice.tag.clone(), fragment: Fragment::write(&local, candidates) })
     }
 
-    /// Takes its peer out of the room, unless that happened already: another one of its name may be there.
+    /// Takes its peer out of the room, unless its transport ended already: the peer follows by itself then, and another one
+    /// of its name may be there.
     pub(super) async fn leave(&self) {
         let Parts { room, peer, transport, .. } = &self.inner.parts;
         if room.owns_transport(peer, *transport) {
@@ -161,19 +162,19 @@ impl Session {
         mut events: mpsc::Receiver<PeerEvent>,
         connect_within: Duration,
     ) {
-        let Parts { room, transport, stream, role, .. } = &self.inner.parts;
+        let Parts { room, peer, transport, stream, role, .. } = &self.inner.parts;
         let mut consumers = self.inner.parts.consumers;
         let mut connect = std::pin::pin!(tokio::time::sleep(connect_within));
         let mut is_awaited = true;
         let why = loop {
             tokio::select! {
                 event = events.recv() => match event {
-                    None => break "its peer is gone",
-                    Some(PeerEvent::TransportClosed(_)) => break "its transport ended",
+                    None => break None,
+                    Some(PeerEvent::TransportClosed(_)) => break Some("its transport ended"),
                     Some(PeerEvent::ConsumerClosed { .. }) => {
                         consumers = consumers.saturating_sub(1);
                         if consumers == 0 {
-                            break "the stream ended";
+                            break Some("the stream ended");
                         }
                     }
                     Some(event) => debug!(%stream, ?event, "nobody to tell"),
@@ -181,13 +182,16 @@ impl Session {
                 () = &mut connect, if is_awaited => {
                     is_awaited = false;
                     if !room.was_connected(*transport) {
-                        break "it never connected";
+                        break Some("it never connected");
                     }
                 }
             }
         };
-        info!(%stream, ?role, why, "session ended");
-        self.leave().await;
+        info!(%stream, ?role, why = why.unwrap_or("its peer left"), "session ended");
+        if why.is_some() {
+            // Its events had not ended, so it is still there, and still this one.
+            room.leave(peer).await;
+        }
         if let Some(all) = all.upgrade() {
             all.by_id().remove(&self.id());
         }
