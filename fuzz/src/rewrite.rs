@@ -10,6 +10,8 @@ use weir::sfu::rewrite::{FIRST_SEQUENCE, Rewriter, Target};
 use super::Input;
 
 const STREAMS: usize = 3;
+/// The stream whose spatial layers have nothing in common (S modes).
+const ALONE: usize = 2;
 const CLOCK_RATE: u32 = 90_000;
 
 #[derive(Clone, Copy)]
@@ -35,7 +37,7 @@ pub fn rewrite(data: &[u8]) {
             0 => {
                 let choice = input.byte();
                 target.stream = usize::from(choice) % STREAMS;
-                target.layers = Layers { spatial: 3, temporal: choice >> 4 & 3 };
+                target.layers = Layers { spatial: choice >> 6, temporal: choice >> 4 & 3 };
             }
             1 if operation > 200 => rewriter.lose_sync(),
             2 => {
@@ -61,7 +63,8 @@ pub fn rewrite(data: &[u8]) {
                     source.highest = sequence;
                     source.timestamp = source.timestamp.wrapping_add(3000);
                 }
-                let packet = packet(sequence, source.timestamp, input.byte(), now, source.highest - sequence);
+                let behind = source.highest - sequence;
+                let packet = packet(sequence, source.timestamp, input.byte(), now, behind, stream == ALONE);
                 let before = rewriter.current_stream();
                 let Some(placed) = rewriter.place(target, stream, &packet, |_| None) else { continue };
                 assert!(
@@ -88,13 +91,22 @@ pub fn rewrite(data: &[u8]) {
     }
 }
 
-/// One packet is one frame here; `bits` say of which temporal layer, and whether it is a key frame.
-fn packet(sequence: u64, timestamp: u32, bits: u8, arrival: Instant, behind: u64) -> CachedPacket {
+/// One packet is one frame here; `bits` say of which layers, and whether it is a key frame.
+fn packet(
+    sequence: u64,
+    timestamp: u32,
+    bits: u8,
+    arrival: Instant,
+    behind: u64,
+    stands_alone: bool,
+) -> CachedPacket {
     let is_key = bits & 7 == 0;
     let temporal = if is_key { 0 } else { bits >> 3 & 3 };
+    let spatial = if stands_alone { bits >> 6 } else { 0 };
+    let is_for = |layers: Layers| layers.temporal >= temporal && (!stands_alone || layers.spatial == spatial);
     let frame = Frame {
-        layers: Layers { spatial: 0, temporal },
-        needed_by: DecodeTargets::of(|layers| layers.temporal >= temporal),
+        layers: Layers { spatial, temporal },
+        needed_by: DecodeTargets::of(is_for),
         is_layer_sync: bits & 0x20 != 0,
         starts_key_frame: is_key,
         ends_frame: true,

@@ -229,12 +229,14 @@ impl Rewriter {
     fn has_to_wait(&self, target: Target, packet: &CachedPacket) -> bool {
         packet.frame.starts_key_frame
             && packet.frame.layers.spatial < target.layers.spatial
-            && self.current().is_some_and(|current| current.layers.spatial != target.layers.spatial)
+            && self.current().is_some_and(|current| {
+                current.stream == target.stream && current.layers.spatial != target.layers.spatial
+            })
             && !packet.frame.needed_by.contains(target.layers)
             && self.begins_picture(packet)
     }
 
-    /// Whether nothing came of this picture, or can have been lost, that a viewer may have got.
+    /// Whether no packet of the picture came before this one, or can have been lost.
     fn begins_picture(&self, packet: &CachedPacket) -> bool {
         let is_first = packet.timestamp != self.seen && packet.sequence == self.next_in;
         packet.frame.layers.spatial == 0 || is_first
