@@ -13,7 +13,8 @@ mod thread;
 mod udp;
 
 pub use handle::{
-    Config, PacketDropped, PipeError, PipedProducer, RequestError, RouterHandle, WorkerEvent, WorkerPool,
+    Config, PacketDropped, PipeError, PipedDataProducer, PipedProducer, RequestError, RouterHandle,
+    WorkerEvent, WorkerPool,
 };
 pub use listen::MAX_LISTEN;
 pub use ports::{InvalidPortRange, PortRange};

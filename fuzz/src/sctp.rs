@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use mediasoup_types::data_structures::SctpState;
 use mediasoup_types::sctp_parameters::SctpStreamParameters;
-use weir::sfu::sctp::{DataMessage, MAX_MESSAGE_LEN, MAX_SEND_BUFFER_LEN, Output, Sctp};
+use weir::sfu::sctp::{Carrier, DataMessage, MAX_MESSAGE_LEN, MAX_SEND_BUFFER_LEN, Output, Sctp};
 
 use super::Input;
 
@@ -29,7 +29,7 @@ struct Pair {
 impl Pair {
     fn connect() -> Self {
         let now = Instant::now();
-        let (weir, peer) = (Sctp::new(now), Sctp::new(now));
+        let (weir, peer) = (Sctp::new(now, Carrier::Dtls), Sctp::new(now, Carrier::Dtls));
         let mut pair = Self { now, weir, peer, header: Vec::new(), weir_tsn: 0, peer_tsn: 0 };
         pair.peer.connect(now);
         while pair.weir.state() != SctpState::Connected || pair.peer.state() != SctpState::Connected {

@@ -1,11 +1,12 @@
 //! Pipe transports: from one router to another, in this process or in another one. All streams of a producer pass as
-//! they are, so that viewers at the far end choose layers there. Below, a pipe is a plain transport.
+//! they are, so that viewers at the far end choose layers there. Below, a pipe is a plain transport, which can carry SCTP.
 
 use std::net::IpAddr;
 use std::time::Instant;
 
 use mediasoup_types::data_structures::TransportTuple;
 use mediasoup_types::rtp_parameters::RtpParameters;
+use mediasoup_types::sctp_parameters::SctpParameters;
 use mediasoup_types::srtp_parameters::SrtpParameters;
 use smallvec::SmallVec;
 
@@ -16,6 +17,7 @@ use crate::sfu::api::{ConsumeError, ConsumerInfo, CreateTransportError, NotFound
 use crate::sfu::consumer::Consumer;
 use crate::sfu::lifecycle::MAX_CONSUMERS;
 use crate::sfu::plain_transport::{OwnPort, Plain};
+use crate::sfu::sctp::{Carrier, Sctp};
 use crate::sfu::srtp::Suite;
 use crate::sfu::transport::Kind;
 
@@ -26,6 +28,9 @@ pub struct PipeTransportOptions {
     pub enable_rtx: bool,
     /// Whether packets are protected, with AEAD_AES_256_GCM; both ends have to agree.
     pub enable_srtp: bool,
+    /// Whether data producers can be piped. Their messages go over UDP as they are, like mediasoup's: SRTP does not
+    /// protect them.
+    pub enable_sctp: bool,
     /// The local address to listen on instead of the first listen address.
     pub listen_ip: Option<IpAddr>,
 }
@@ -41,6 +46,8 @@ pub struct PipeTransportInfo {
     pub rtx: bool,
     /// What weir protects its packets with.
     pub srtp_parameters: Option<SrtpParameters>,
+    /// How data is carried, if it is.
+    pub sctp_parameters: Option<SctpParameters>,
 }
 
 /// The consumers in the worker that make up one that a control plane knows: one, or one for each stream of a pipe.
@@ -61,7 +68,13 @@ impl Worker {
         let suite = options.enable_srtp.then_some(Suite::AeadAes256Gcm);
         let plain = Plain::pipe(port, suite, options.enable_rtx);
         let (id, tuple, srtp_parameters) = self.add_plain(router, plain)?;
-        Ok(PipeTransportInfo { id, tuple, rtx: options.enable_rtx, srtp_parameters })
+        let epoch = self.config.ntp_at.0;
+        let key = self.transport_key(id)?;
+        if let Some(transport) = self.transports.get_mut(key).filter(|_| options.enable_sctp) {
+            transport.data.sctp = Some(Sctp::new(epoch, Carrier::Udp));
+        }
+        let sctp_parameters = options.enable_sctp.then(Sctp::parameters);
+        Ok(PipeTransportInfo { id, tuple, rtx: options.enable_rtx, srtp_parameters, sctp_parameters })
     }
 
     /// Sends all streams of a producer through a pipe transport of its router. The parameters that are returned are

@@ -15,8 +15,8 @@ use crate::ids::{RouterId, TransportId};
 use crate::media::rtp::RtpView;
 use crate::sfu::api::{CreateTransportError, Event, NotFound};
 use crate::sfu::srtp::{self, MasterKey, Receiver, Sender, Suite};
-use crate::sfu::transport::Kind;
-use crate::sfu::{SocketId, reports};
+use crate::sfu::transport::{Kind, Transport};
+use crate::sfu::{SocketId, reports, sctp};
 
 /// A UDP port that was opened for one transport alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,7 +241,8 @@ impl Worker {
         let is_rtcp = matches!(datagram.get(1), Some(192..=223));
         let transport =
             self.own_ports.get(&port).and_then(|key| Some((*key, self.transports.get_mut(*key)?)));
-        let Some((key, transport)) = transport.filter(|_| is_rtp_or_rtcp) else {
+        let is_sctp = |transport: &Transport| transport.data.sctp.is_some() && sctp::is_sctp(datagram);
+        let Some((key, transport)) = transport.filter(|(_, known)| is_rtp_or_rtcp || is_sctp(known)) else {
             self.stats.dropped_unknown += 1;
             return;
         };
@@ -258,6 +259,7 @@ impl Worker {
         let is_known = path.is_some_and(|path| path.key() == from.key())
             || may_learn && !is_rtcp && self.learn_path(now, key, from, datagram);
         match is_known && !is_misplaced {
+            true if !is_rtp_or_rtcp => self.handle_sctp(now, key, [&*datagram]),
             true if is_rtcp => self.handle_rtcp(now, key, datagram),
             true => self.handle_rtp(now, key, datagram),
             false => self.stats.dropped_unknown += 1,
@@ -308,6 +310,7 @@ impl Worker {
         transport.reports_due = Some(now + reports::INTERVAL);
         self.events.push_back(Event::TransportConnected(transport.id));
         self.start_consumers(now, key);
+        self.start_sctp(now, key);
         self.set_timer(key);
     }
 

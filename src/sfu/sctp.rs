@@ -1,5 +1,5 @@
-//! SCTP of one transport, which carries data channels (RFC 8831): an association inside DTLS (RFC 8261), by `dcsctp`,
-//! whose authors wrote the stack of Chromium too. Its price is that it makes a line of hexadecimal text for its log of
+//! SCTP of one transport, which carries data channels (RFC 8831): an association inside DTLS (RFC 8261), or between two
+//! pipe transports over UDP as it is (mediasoup's way), by `dcsctp`, whose authors wrote the stack of Chromium too. Its price is that it makes a line of hexadecimal text for its log of
 //! every packet, whether anyone reads the log or not: 20 ns per byte, most of what a large message costs here.
 //!
 //! What an association can hold is counted here and not there: a message costs its length and [`MESSAGE_OVERHEAD`]
@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use dcsctp::api::{
     DcSctpSocket as _, ErrorKind, LifecycleId, Message, Options, PpId, SendOptions, Socket, SocketEvent,
-    SocketTime, StreamId, ZERO_CHECKSUM_ALTERNATE_ERROR_DETECTION_METHOD_LOWER_LAYER_DTLS,
+    SocketTime, StreamId, ZERO_CHECKSUM_ALTERNATE_ERROR_DETECTION_METHOD_LOWER_LAYER_DTLS as CHECKED_BY_DTLS,
+    ZERO_CHECKSUM_ALTERNATE_ERROR_DETECTION_METHOD_NONE as CHECKED_BY_NOBODY,
 };
 use mediasoup_types::data_structures::SctpState;
 use mediasoup_types::sctp_parameters::{SctpParameters, SctpStreamParameters};
@@ -93,8 +94,25 @@ impl Stream {
     }
 }
 
+/// What carries an association.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// DTLS, which tells what was damaged on the way.
+    Dtls,
+    /// UDP: the stack's checksums do that.
+    Udp,
+}
+
+/// Whether a datagram on a pipe is SCTP: both ports are [`PORT`], whose first byte is neither RTP's nor RTCP's.
+#[must_use]
+pub fn is_sctp(datagram: &[u8]) -> bool {
+    let [high, low] = PORT.to_be_bytes();
+    datagram.starts_with(&[high, low, high, low])
+}
+
 /// One SCTP association.
 pub struct Sctp {
+    carrier: Carrier,
     /// Nothing is left of it after a panic of the stack or the last of [`MAX_ASSOCIATIONS`].
     socket: Option<Box<Socket>>,
     epoch: Instant,
@@ -113,9 +131,10 @@ pub struct Sctp {
 impl Sctp {
     /// An association that waits for its peer. Its clock counts from `epoch`, which no later time may precede.
     #[must_use]
-    pub fn new(epoch: Instant) -> Self {
-        let socket = Some(Box::new(Socket::new("", &options())));
+    pub fn new(epoch: Instant, carrier: Carrier) -> Self {
+        let socket = Some(Box::new(Socket::new("", &options(carrier))));
         Self {
+            carrier,
             socket,
             epoch,
             filter: Filter::default(),
@@ -335,7 +354,7 @@ impl Sctp {
     fn end(&mut self, state: SctpState) -> Output {
         self.ended += 1;
         let may_go_on = self.ended < MAX_ASSOCIATIONS;
-        self.socket = may_go_on.then(|| Box::new(Socket::new("", &options())));
+        self.socket = may_go_on.then(|| Box::new(Socket::new("", &options(self.carrier))));
         self.filter = Filter::default();
         self.streams.clear();
         (self.cost, self.full) = (0, 0);
@@ -368,7 +387,7 @@ impl Sctp {
     }
 }
 
-fn options() -> Options {
+fn options(carrier: Carrier) -> Options {
     Options {
         local_port: PORT,
         remote_port: PORT,
@@ -379,8 +398,10 @@ fn options() -> Options {
         // `Sctp::send` is stricter.
         max_send_buffer_size: usize::MAX,
         per_stream_send_queue_limit: usize::MAX,
-        zero_checksum_alternate_error_detection_method:
-            ZERO_CHECKSUM_ALTERNATE_ERROR_DETECTION_METHOD_LOWER_LAYER_DTLS,
+        zero_checksum_alternate_error_detection_method: match carrier {
+            Carrier::Dtls => CHECKED_BY_DTLS,
+            Carrier::Udp => CHECKED_BY_NOBODY,
+        },
         ..Options::default()
     }
 }
@@ -432,10 +453,10 @@ mod tests {
     #[test]
     fn associations_that_end_all_the_time_end_for_good() {
         let now = Instant::now();
-        let mut weir = Sctp::new(now);
+        let mut weir = Sctp::new(now, Carrier::Dtls);
         let mut connected = 0;
         for _ in 0..100 {
-            let mut peer = Sctp::new(now);
+            let mut peer = Sctp::new(now, Carrier::Dtls);
             peer.connect(now);
             connected += talk(now, &mut weir, &mut peer).len() / 2;
             peer.run(now, |socket| socket.close());
@@ -450,7 +471,7 @@ mod tests {
     #[test]
     fn a_panic_of_the_stack_ends_one_association() {
         let now = Instant::now();
-        let (mut weir, mut peer) = (Sctp::new(now), Sctp::new(now));
+        let (mut weir, mut peer) = (Sctp::new(now, Carrier::Dtls), Sctp::new(now, Carrier::Dtls));
         weir.connect(now);
         assert_eq!(talk(now, &mut weir, &mut peer), [SctpState::Connected; 2]);
         assert!(weir.run(now, |_| -> () { panic!("as a stack does that meets the impossible") }).is_none());

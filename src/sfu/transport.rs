@@ -126,6 +126,16 @@ impl Transport {
         [kind, sctp, self.reports_due, self.bandwidth.poll_timeout()].into_iter().flatten().min()
     }
 
+    /// Whether what its association says can be sent now.
+    #[must_use]
+    pub fn carries_data(&self) -> bool {
+        match &self.kind {
+            Kind::WebRtc(_) => self.srtp.is_some(),
+            Kind::Plain(_) => self.path.is_some(),
+            Kind::Direct => false,
+        }
+    }
+
     /// Where RTCP can be sent now.
     pub fn sending_rtcp(&mut self) -> Option<(&mut Sender, Tuple)> {
         let tuple = match &self.kind {

@@ -15,7 +15,7 @@ use crate::sfu::api::{
 };
 use crate::sfu::dtls::{self, Dtls, DtlsEvent};
 use crate::sfu::ice::{self, Check, IceLite};
-use crate::sfu::sctp::Sctp;
+use crate::sfu::sctp::{Carrier, Sctp};
 use crate::sfu::transport::Kind;
 use crate::sfu::{reports, srtp};
 
@@ -53,7 +53,7 @@ impl Worker {
         self.ufrags.insert(ufrag, key);
         if let Some(transport) = self.transports.get_mut(key) {
             transport.bandwidth.initial = options.initial_available_outgoing_bitrate;
-            transport.data.sctp = options.enable_sctp.then(|| Sctp::new(self.config.ntp_at.0));
+            transport.data.sctp = options.enable_sctp.then(|| Sctp::new(self.config.ntp_at.0, Carrier::Dtls));
         }
         Ok(WebRtcTransportInfo {
             id,

@@ -9,7 +9,7 @@ mod plain;
 mod stats;
 
 pub use direct::PacketDropped;
-pub use pipe::{PipeError, PipedProducer};
+pub use pipe::{PipeError, PipedDataProducer, PipedProducer};
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU8;

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
 use weir::media::ortc;
 use weir::sfu::api::{Event, ProducerInfo};
+use weir::sfu::data::{Audience, DataConsumerOptions, DataProducerOptions};
 use weir::sfu::pipe_transport::{PipeTransportInfo, PipeTransportOptions};
 use weir::sfu::plain_transport::PlainRemote;
+use weir::sfu::sctp::DataMessage;
 
 use crate::support::core::{Core, transport_id};
 use crate::support::peer::{Camera, Consumer};
@@ -86,7 +89,8 @@ async fn a_producer_is_piped_to_routers_on_this_and_on_another_worker() -> Resul
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_is_piped_to_another_process_protected_and_repaired() -> Result<()> {
-    let options = PipeTransportOptions { enable_rtx: true, enable_srtp: true, listen_ip: None };
+    let options =
+        PipeTransportOptions { enable_rtx: true, enable_srtp: true, ..PipeTransportOptions::default() };
     let (origin, edge) = (Core::start().await?, Core::start().await?);
     let near_end = origin.router.create_pipe_transport(options.clone()).await?;
     let far_end = edge.router.create_pipe_transport(options).await?;
@@ -107,4 +111,42 @@ async fn a_producer_is_piped_to_another_process_protected_and_repaired() -> Resu
     let far = edge.router.produce(far_end.id, piped.kind, piped.rtp_parameters, false).await?;
     let (viewer, consumer) = view(&edge, &far).await?;
     flows(&viewer, &consumer, 300).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_producer_is_piped_to_another_worker_and_followed() -> Result<()> {
+    let mut core = Core::start_with(|config| config.workers = 2).await?;
+    let near = core.router.clone();
+    let (bot, _) = near.create_direct_transport().await?;
+    let options = DataProducerOptions {
+        sctp_stream_parameters: None,
+        label: "chat".into(),
+        protocol: String::new(),
+        paused: false,
+    };
+    let producer = near.produce_data(bot, options).await?;
+    let elsewhere = core.pool.create_router(ortc::default_router_codecs()).await?;
+    let piped = near.pipe_data_producer_to(producer.id, &elsewhere).await?;
+    ensure!(piped.producer.label == "chat");
+    let (listening, _) = elsewhere.create_direct_transport().await?;
+    let options = DataConsumerOptions::default();
+    let (consumer, mut heard) =
+        elsewhere.consume_data_directly(listening, piped.producer.id, options, 64).await?;
+    for number in 0..32 {
+        let message = DataMessage::String(Bytes::from(number.to_string()));
+        near.send_data(producer.id, message, Audience::default()).await?;
+    }
+    for number in 0..32 {
+        ensure!(heard.recv().await == Some(DataMessage::String(Bytes::from(number.to_string()))));
+    }
+
+    near.set_data_producer_paused(producer.id, true).await?;
+    core.event(|event| (*event == Event::DataConsumerPaused(consumer.id)).then_some(())).await?;
+    near.close_data_producer(producer.id).await?;
+    ensure!(heard.recv().await.is_none(), "the far data producer went with the near one");
+    core.stats(|stats| (stats.transports, stats.data_producers, stats.data_consumers) == (2, 0, 0)).await?;
+    let refused = near.pipe_data_producer_to(producer.id, &elsewhere).await;
+    ensure!(refused.is_err(), "the data producer is gone");
+    core.stats(|stats| stats.transports == 2).await?;
+    Ok(())
 }

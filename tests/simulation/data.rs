@@ -1,5 +1,6 @@
 //! What data channels carry from peer to peer, on good networks and bad ones.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,8 +15,10 @@ use weir::sfu::data::{
     Audience, ConsumeDataError, DataConsumerInfo, DataConsumerOptions, DataProducerInfo, DataProducerOptions,
 };
 use weir::sfu::direct_transport::{Delivery, SendDataError};
+use weir::sfu::pipe_transport::PipeTransportOptions;
 use weir::sfu::sctp::{DataMessage, MAX_MESSAGE_LEN, MAX_STREAM_BUFFER_LEN};
 
+use crate::pipe::Pipe;
 use crate::sctp_peer::{Received, SctpPeer};
 use crate::world::{TRANSPORT, World};
 
@@ -282,6 +285,50 @@ fn pauses_are_told_and_keep_messages_back() {
     assert_eq!(world.received(ben.0, &consumer), [(false, b"3".to_vec())]);
     assert!(world.events.contains(&Event::DataConsumerPaused(consumer.id)));
     assert!(world.events.ends_with(&[Event::DataConsumerResumed(consumer.id)]));
+}
+
+#[test]
+fn messages_pass_a_pipe_in_order_although_a_twentieth_of_all_datagrams_is_lost() {
+    let mut world = World::new(41);
+    let pipe = Pipe::new(&mut world, &PipeTransportOptions { enable_sctp: true, ..Default::default() });
+    let anna = world.join_with_data();
+    let producer = world.produce_data(anna, ordered(3));
+    let options = DataConsumerOptions::default();
+    let near = world.core.consume_data(world.now, pipe.near_end, producer.id, options).unwrap();
+    assert_eq!((&*near.label, &*near.protocol), ("chat", "json"));
+    let options = DataProducerOptions {
+        sctp_stream_parameters: near.sctp_stream_parameters,
+        label: near.label,
+        protocol: near.protocol,
+        paused: false,
+    };
+    let far = world.core.produce_data(world.now, pipe.far_end, options).unwrap();
+    world.router = pipe.far;
+    let ben = world.join_with_data();
+    let consumer = world.consume_data(ben, &far);
+    world.network.loss = 0.05;
+    let mut random = StdRng::seed_from_u64(41);
+    world.stream(anna.0, 3, (0..1000).map(|number| numbered(&mut random, number)));
+    world.network.loss = 0.0;
+    world.run(5 * SECOND);
+    assert!(numbers(world.received(ben.0, &consumer)).into_iter().eq(0..1000));
+
+    let dropped = world.core.stats().dropped_unknown;
+    let stranger = SocketAddr::from(([10, 0, 9, 9], 5000));
+    let abort = [&[0x13, 0x88, 0x13, 0x88][..], &[0; 8], &[6, 0, 0, 4]].concat();
+    for port in world.own_ports.clone() {
+        world.network.send(world.now, stranger, port.address, abort.clone());
+    }
+    world.run(SECOND);
+    assert_eq!(world.core.stats().dropped_unknown, dropped + 2);
+    world.send(anna.0, 3, &1000_u32.to_be_bytes());
+    world.run(SECOND);
+    assert_eq!(world.received(ben.0, &consumer).len(), 1001, "a stranger ends nothing");
+
+    let media_only = Pipe::new(&mut world, &PipeTransportOptions::default());
+    let options = DataConsumerOptions::default();
+    let refused = world.core.consume_data(world.now, media_only.near_end, far.id, options);
+    assert_eq!(refused.unwrap_err(), ConsumeDataError::NoSctp);
 }
 
 #[test]

@@ -16,8 +16,8 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(crate) struct Pipe {
     near: RouterId,
     pub(crate) far: RouterId,
-    near_end: TransportId,
-    far_end: TransportId,
+    pub(crate) near_end: TransportId,
+    pub(crate) far_end: TransportId,
 }
 
 impl Pipe {
@@ -53,7 +53,8 @@ impl Pipe {
 fn all_layers_pass_repaired_and_protected_and_are_chosen_at_the_far_end() {
     for (enable_rtx, enable_srtp, loss) in [(false, false, 0.0), (true, false, 0.05), (true, true, 0.05)] {
         let mut world = World::new(60);
-        let pipe = Pipe::new(&mut world, &PipeTransportOptions { enable_rtx, enable_srtp, listen_ip: None });
+        let options = PipeTransportOptions { enable_rtx, enable_srtp, ..PipeTransportOptions::default() };
+        let pipe = Pipe::new(&mut world, &options);
         let (publisher, sending) = world.join();
         let producer = world.produce(sending, &[1000, 2000, 3000]);
         let (consumer, piped) = pipe.carry(&mut world, &producer);

@@ -1,15 +1,15 @@
-//! From DTLS to SCTP to data producers, and from their consumers to SCTP to DTLS.
+//! From DTLS to SCTP to data producers, and from their consumers to SCTP to DTLS; on pipes, UDP takes DTLS's place.
 
 use std::time::Instant;
 
 use mediasoup_types::data_structures::SctpState;
 
 use super::Audience;
-use crate::sfu::Worker;
 use crate::sfu::api::Event;
 use crate::sfu::direct_transport::Delivery;
 use crate::sfu::sctp::{DataMessage, MAX_STREAMS, Output, Sctp, SendError};
 use crate::sfu::transport::Kind;
+use crate::sfu::{Worker, post};
 
 impl Worker {
     pub(super) fn sctp(&mut self, transport: usize) -> Option<&mut Sctp> {
@@ -77,9 +77,14 @@ impl Worker {
 
     fn send_sctp_packet(&mut self, now: Instant, key: usize, packet: &[u8]) {
         let Some(transport) = self.transports.get_mut(key) else { return };
-        let Kind::WebRtc(webrtc) = &mut transport.kind else { return };
-        webrtc.dtls.write(now, packet);
-        self.send_dtls(key);
+        match (&mut transport.kind, transport.path) {
+            (Kind::WebRtc(webrtc), _) => {
+                webrtc.dtls.write(now, packet);
+                self.send_dtls(key);
+            }
+            (Kind::Plain(_), Some(path)) => post(&mut self.outbox, &mut self.stats, path, packet.to_vec()),
+            (Kind::Plain(_), None) | (Kind::Direct, _) => {}
+        }
     }
 
     fn note_sctp_state(&mut self, key: usize, state: SctpState) {

@@ -30,7 +30,8 @@ impl Worker {
         let DataProducerOptions { sctp_stream_parameters, label, protocol, paused } = options;
         let key = self.transport_key(transport_id)?;
         let transport = self.transports.get_mut(key).ok_or_else(|| not_found("transport", &transport_id))?;
-        let (router, data) = (transport.router, &mut transport.data);
+        let (router, carries_data) = (transport.router, transport.carries_data());
+        let data = &mut transport.data;
         let free_stream = data.free_stream().ok_or(ProduceDataError::Full(MAX_DATA_CHANNELS))?;
         if label.len() > MAX_NAME_LEN || protocol.len() > MAX_NAME_LEN {
             return Err(ProduceDataError::NameTooLong);
@@ -53,7 +54,7 @@ impl Worker {
         if data.producers.contains_key(&stream) || data.consumers.contains_key(&stream) {
             return refuse(format!("streamId {stream} is in use on this transport"));
         }
-        if let Some(sctp) = data.sctp.as_mut().filter(|_| transport.srtp.is_some()) {
+        if let Some(sctp) = data.sctp.as_mut().filter(|_| carries_data) {
             sctp.connect(now);
         }
         let id = DataProducerId::random();
@@ -96,6 +97,7 @@ impl Worker {
         let producer = producer
             .filter(|producer| producer.router == transport.router)
             .ok_or_else(|| not_found("data producer", &producer_id))?;
+        let carries_data = transport.carries_data();
         let data = &mut transport.data;
         let stream_id = data.free_stream().ok_or(ConsumeDataError::Full(MAX_DATA_CHANNELS))?;
         let is_direct = matches!(transport.kind, Kind::Direct);
@@ -107,7 +109,7 @@ impl Worker {
         match &mut data.sctp {
             Some(sctp) => {
                 sctp.forget_stream(stream_id);
-                if transport.srtp.is_some() {
+                if carries_data {
                     sctp.connect(now);
                 }
             }
@@ -287,6 +289,12 @@ impl Worker {
         let Some(sctp) = self.sctp(transport) else { return };
         sctp.reset_stream(now, stream);
         self.send_sctp(now, transport);
+    }
+
+    /// Whether a data consumer is there.
+    #[must_use]
+    pub fn has_data_consumer(&self, id: DataConsumerId) -> bool {
+        self.data.consumer_keys.contains_key(&id)
     }
 
     pub(in crate::sfu) fn data_producer_key(&self, id: DataProducerId) -> Result<usize, NotFound> {
