@@ -229,6 +229,7 @@ fn stats_source(
                 "version": env!("CARGO_PKG_VERSION"),
                 "uptimeSecs": started.elapsed().as_secs(),
                 "worker": workers.stats().await,
+                "resourceUsage": workers.resource_usage().await,
                 "room": rooms.counts(),
                 "signaling": signaling.stats(),
                 "hls": egress.map(|egress| egress.stats()).unwrap_or_default(),

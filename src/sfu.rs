@@ -11,6 +11,7 @@ pub mod consumer;
 pub mod data;
 pub mod direct_transport;
 pub mod dtls;
+pub mod dump;
 mod forward;
 pub mod frames;
 pub mod header;

@@ -11,6 +11,7 @@ mod sockets;
 mod tcp;
 mod thread;
 mod udp;
+mod usage;
 
 pub use handle::{
     Config, PacketDropped, PipeError, PipedDataProducer, PipedProducer, RequestError, RouterHandle,
@@ -18,3 +19,4 @@ pub use handle::{
 };
 pub use listen::MAX_LISTEN;
 pub use ports::{InvalidPortRange, PortRange};
+pub use usage::ResourceUsage;

@@ -223,6 +223,30 @@ impl DataChannels {
         self.producers.len()
     }
 
+    /// The data producers of a router, each with its consumers.
+    pub(super) fn of_router(
+        &self,
+        router: RouterId,
+    ) -> impl Iterator<Item = (DataProducerId, Vec<DataConsumerId>)> {
+        let producers = self.producers.iter().filter(move |(_, producer)| producer.router == router);
+        producers.map(|(_, producer)| {
+            let consumers = producer.consumers.iter().filter_map(|key| self.consumers.get(*key));
+            (producer.id, consumers.map(|consumer| consumer.id).collect())
+        })
+    }
+
+    /// The data producers of a transport.
+    pub(super) fn producers_of(&self, side: &DataSide) -> Vec<DataProducerId> {
+        let producers = side.producers.values().filter_map(|key| self.producers.get(*key));
+        producers.map(|producer| producer.id).collect()
+    }
+
+    /// The data consumers of a transport.
+    pub(super) fn consumers_of(&self, side: &DataSide) -> Vec<DataConsumerId> {
+        let consumers = side.consumers.values().filter_map(|key| self.consumers.get(*key));
+        consumers.map(|consumer| consumer.id).collect()
+    }
+
     /// The transport (key in the worker) of a data producer.
     pub(super) fn transport_of(&self, producer: usize) -> Option<usize> {
         self.producers.get(producer).map(|producer| producer.transport)

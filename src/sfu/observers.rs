@@ -122,6 +122,18 @@ impl Observers {
         self.timers.peek().map(|Reverse((due, _))| *due)
     }
 
+    /// A router's observers.
+    pub fn ids_in(&self, router: RouterId) -> impl Iterator<Item = RtpObserverId> {
+        self.observers.iter().filter(move |(_, observer)| observer.router == router).map(|(id, _)| *id)
+    }
+
+    /// What a router's observers observe.
+    pub fn observed_in(&self, router: RouterId) -> impl Iterator<Item = (RtpObserverId, ProducerId)> {
+        let observers = self.observers.iter().filter(move |(_, observer)| observer.router == router);
+        observers
+            .flat_map(|(id, observer)| observer.producers.iter().map(|observed| (*id, observed.producer)))
+    }
+
     /// Forgets a router's observers.
     pub fn close_router(&mut self, router: RouterId) {
         self.observers.retain(|_, observer| observer.router != router);

@@ -105,3 +105,33 @@ fn what_is_not_there_has_no_figures() {
     assert!(world.core.transport_stats(world.now, sending).is_err());
     assert!(world.core.producer_stats(world.now, producer.id).is_err());
 }
+
+#[test]
+fn a_dump_tells_who_consumes_whom() {
+    let mut world = World::new(54);
+    let ((publisher, sending), (viewer, viewing)) = (world.join(), world.join());
+    let producer = world.produce(sending, &[1000, 2000]);
+    let (consumer, ssrc) = world.consume(viewer, viewing, &producer);
+    world.core.set_consumer_paused(world.now, consumer.id, false).unwrap();
+    let mut cameras = [1000, 2000].map(|ssrc| Camera::new(publisher, ssrc, 2));
+    let [small, large] = &mut cameras;
+    film(&mut world, &mut [small, large], 60);
+    assert_eq!(world.core.dump().router_ids, [world.router]);
+    let router = world.core.router_dump(world.router).unwrap();
+    assert_eq!(router.transport_ids, [sending, viewing]);
+    assert_eq!(router.map_producer_id_consumer_ids[&producer.id], [consumer.id]);
+    assert_eq!(router.map_consumer_id_producer_id[&consumer.id], producer.id);
+    assert!(router.map_producer_id_observer_ids.is_empty() && router.rtp_observer_ids.is_empty());
+    let transport = world.core.transport_dump(viewing).unwrap();
+    assert_eq!(transport.map_ssrc_consumer_id[&ssrc], consumer.id);
+    assert_eq!((transport.consumer_ids, transport.producer_ids), (vec![consumer.id], vec![]));
+    let streams = world.core.producer_dump(producer.id).unwrap().rtp_streams;
+    assert_eq!(streams.iter().map(|stream| stream.ssrc).collect::<Vec<_>>(), [1000, 2000]);
+    let told = serde_json::to_value(world.core.consumer_dump(world.now, consumer.id).unwrap()).unwrap();
+    assert_eq!((&told["type"], &told["producerPaused"]), (&"simulcast".into(), &false.into()));
+    assert_eq!((&told["currentSpatialLayer"], &told["preferredSpatialLayer"]), (&1.into(), &1.into()));
+    let whole = serde_json::to_string(&world.core.router_dump(world.router).unwrap()).unwrap();
+    assert!(whole.contains(&format!("\"mapConsumerIdProducerId\":{{\"{}\":", consumer.id)), "{whole}");
+    world.core.close_router(world.now, world.router).unwrap();
+    assert!(world.core.router_dump(world.router).is_err() && world.core.dump().router_ids.is_empty());
+}
