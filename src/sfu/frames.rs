@@ -103,7 +103,7 @@ impl FrameReader {
 
     fn begin_era(&mut self, first: u64, structure: DependencyStructure) {
         let [newest, before] = &mut self.eras;
-        // Most key frames repeat the templates, in S modes even several of one picture.
+        // Most key frames repeat the templates.
         if let Some(known) = newest
             && *known.structure == structure
             && before.as_ref().is_none_or(|before| before.first < first)

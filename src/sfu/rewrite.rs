@@ -117,8 +117,6 @@ pub struct Rewriter {
     last: Option<(u32, Instant)>,
     /// The sequence number after the highest one that was seen of the current stream.
     next_in: u64,
-    /// The incoming timestamp of the newest packet of the current stream.
-    seen: u32,
     /// The incoming timestamp of the newest picture that layers were chosen for.
     picture: u32,
     /// The newest outgoing picture numbers.
@@ -139,7 +137,6 @@ impl Rewriter {
             newest_out: 0,
             last: None,
             next_in: 0,
-            seen: 0,
             picture: 0,
             last_numbers: (None, None, None),
             last_dropped: None,
@@ -207,13 +204,10 @@ impl Rewriter {
         clock: impl Fn(usize) -> Option<ClockSample>,
     ) -> Option<Placed> {
         if self.current_stream() == Some(stream) && packet.sequence >= self.next_in {
-            if packet.sequence - self.next_in >= MAX_LEAP {
-                self.lose_sync();
-            } else if self.has_to_wait(target, packet) {
-                self.stop_before(packet.sequence);
-            } else {
+            if packet.sequence - self.next_in < MAX_LEAP {
                 return self.go_on(target, packet);
             }
+            self.lose_sync();
         }
         let can_begin = packet.frame.starts_key_frame
             && packet.behind <= MAX_BEHIND
@@ -222,33 +216,6 @@ impl Rewriter {
             return Some(self.begin(target, packet, clock));
         }
         self.place_late(stream, packet)
-    }
-
-    /// Whether a picture begins here of which the target's layer has a key frame behind this one (S modes).
-    #[inline]
-    fn has_to_wait(&self, target: Target, packet: &CachedPacket) -> bool {
-        packet.frame.starts_key_frame
-            && packet.frame.layers.spatial < target.layers.spatial
-            && self.current().is_some_and(|current| {
-                current.stream == target.stream && current.layers.spatial != target.layers.spatial
-            })
-            && !packet.frame.needed_by.contains(target.layers)
-            && self.begins_picture(packet)
-    }
-
-    /// Whether no packet of the picture came before this one, or can have been lost.
-    fn begins_picture(&self, packet: &CachedPacket) -> bool {
-        let is_first = packet.timestamp != self.seen && packet.sequence == self.next_in;
-        packet.frame.layers.spatial == 0 || is_first
-    }
-
-    /// Ends the current stretch; what is missing of it may still come.
-    fn stop_before(&mut self, sequence: u64) {
-        if let Some(stretch) = self.stretches.back() {
-            let end = stretch.first_out + (sequence - stretch.first_in);
-            self.highest_out = self.highest_out.max(end - 1);
-        }
-        self.lose_sync();
     }
 
     /// The next packet of the current stream.
@@ -260,7 +227,6 @@ impl Rewriter {
             stretch.layers
         };
         self.next_in = packet.sequence + 1;
-        self.seen = packet.timestamp;
         if packet.frame.needed_by.contains(Layers { temporal: Layers::ALL.temporal, ..layers }) {
             self.picture = packet.timestamp;
         }
@@ -283,7 +249,7 @@ impl Rewriter {
     /// thing.
     fn next_layers(&self, current: Layers, target: Layers, packet: &CachedPacket) -> Layers {
         let frame = &packet.frame;
-        if frame.starts_key_frame && frame.needed_by.contains(target) && self.begins_picture(packet) {
+        if frame.starts_key_frame {
             return target;
         }
         // The first frame of the picture among those that a viewer of this spatial layer gets.
@@ -386,7 +352,7 @@ impl Rewriter {
         self.push(stretch);
         self.in_sync = true;
         self.next_in = packet.sequence + 1;
-        (self.seen, self.picture) = (packet.timestamp, packet.timestamp);
+        self.picture = packet.timestamp;
         self.last_dropped = None;
         let placed = stretch.place(packet);
         self.note(&placed, packet);

@@ -65,7 +65,7 @@ enum Mode {
     Svc,
     /// At key frames only: L3T3_KEY.
     KSvc,
-    /// Never: S3T3. Each layer's key frame brings the templates.
+    /// Never: S3T3.
     Simulcast,
 }
 
@@ -155,7 +155,7 @@ impl Camera {
                 let mut bits = Bits::default();
                 bits.put(u32::from(starts), 1).put(u32::from(ends), 1);
                 bits.put(u32::from((self.id_offset + template) % 64), 6).put(u32::from(self.number), 16);
-                if is_key && (spatial == 0 || self.mode == Mode::Simulcast) && starts {
+                if is_key && spatial == 0 && starts {
                     bits.put(0b10000, 5).put(u32::from(self.id_offset), 6);
                     bits.0.extend(self.mode.structure().0);
                 }
@@ -217,7 +217,9 @@ impl Decoder {
         assert!(self.newest.is_none_or(|newest| is_newer(told.number, newest)), "frame numbers grow");
         self.newest = Some(told.number);
         let indication = |target: u32| self.mode.indication(told.template, target);
-        let is_wanted = (0..TARGETS).any(|target| self.active >> target & 1 == 1 && indication(target) > 0);
+        let is_key = self.mode.distances(told.template).is_empty();
+        let is_wanted =
+            is_key || (0..TARGETS).any(|target| self.active >> target & 1 == 1 && indication(target) > 0);
         assert!(is_wanted, "{} is of no decode target that is left", told.template);
         let needs = self.mode.distances(told.template);
         let can = needs.iter().all(|distance| self.decoded.contains(&told.number.wrapping_sub(*distance)));

@@ -36,6 +36,8 @@ impl Indication {
 struct Template {
     layers: Layers,
     indications: u64,
+    /// Whether its frames are predicted from no others.
+    is_intra: bool,
 }
 
 impl Template {
@@ -82,13 +84,14 @@ impl Descriptor {
         let (starts_frame, ends_frame) = (bits.flag()?, bits.flag()?);
         let template_id = bits.take(TEMPLATE_ID_BITS)? as u8;
         let number = bits.take(16)? as u16;
-        let (mut structure, mut custom_indications) = (None, false);
+        let (mut structure, mut custom_indications, mut custom_distances) = (None, false, false);
         let (mut active, mut active_at) = (None, FLAGS_END);
         if value.len() > MANDATORY_LEN {
             let (has_structure, has_active_targets) = (bits.flag()?, bits.flag()?);
             custom_indications = bits.flag()?;
             // Custom frame distances and chains come last; nobody reads them here.
-            let _custom_rest = bits.take(2)?;
+            custom_distances = bits.flag()?;
+            let _custom_chains = bits.flag()?;
             if has_structure {
                 structure = Some(Structure::parse(&mut bits)?);
             }
@@ -102,10 +105,10 @@ impl Descriptor {
         if custom_indications {
             template.indications = bits.indications(templates.decode_targets)?;
         }
+        template.is_intra &= !custom_distances;
         let mut frame = templates.frame(&template);
         (frame.starts_frame, frame.ends_frame) = (starts_frame, ends_frame);
-        // Layers that have nothing in common (S modes) have a key frame each, with the templates.
-        frame.starts_key_frame = structure.is_some() && starts_frame;
+        frame.starts_key_frame = structure.is_some() && starts_frame && template.layers.spatial == 0;
         frame.number = Some(number);
         Some(Self { frame, structure, active, active_at })
     }
@@ -127,7 +130,9 @@ impl Structure {
         for template in structure.templates.iter_mut().take(structure.template_count) {
             template.indications = bits.indications(decode_targets)?;
         }
-        skip_distances(bits, structure.template_count)?;
+        for template in structure.templates.iter_mut().take(structure.template_count) {
+            template.is_intra = !bits.distances()?;
+        }
         skip_chains(bits, structure.template_count, decode_targets)?;
         let has_resolutions = bits.flag()?;
         if has_resolutions {
@@ -205,20 +210,16 @@ impl Structure {
         };
         Frame {
             layers: template.layers,
-            needed_by: DecodeTargets::of(|layers| indication(layers) != Indication::NOT_PRESENT),
+            // Layers that have nothing in common (S modes) begin together, at the lowest one's templates and sequence
+            // header: as in K-SVC, a viewer gets the lower layers' key frames before its own.
+            needed_by: DecodeTargets::of(|layers| {
+                indication(layers) != Indication::NOT_PRESENT
+                    || template.is_intra && layers.spatial >= template.layers.spatial
+            }),
             switch_to: DecodeTargets::of(|layers| indication(layers) == Indication::SWITCH),
             ..Frame::WHOLE
         }
     }
-}
-
-fn skip_distances(bits: &mut Bits<'_>, templates: usize) -> Option<()> {
-    for _ in 0..templates {
-        while bits.flag()? {
-            bits.take(4)?;
-        }
-    }
-    Some(())
 }
 
 fn skip_chains(bits: &mut Bits<'_>, templates: usize, decode_targets: u8) -> Option<()> {
@@ -250,6 +251,16 @@ impl Bits<'_> {
 
     fn indications(&mut self, decode_targets: u8) -> Option<u64> {
         (0..decode_targets).try_fold(0, |all, target| Some(all | u64::from(self.take(2)?) << (2 * target)))
+    }
+
+    /// Skips a template's frame distances. False if there are none.
+    fn distances(&mut self) -> Option<bool> {
+        let mut are_some = false;
+        while self.flag()? {
+            self.take(4)?;
+            are_some = true;
+        }
+        Some(are_some)
     }
 
     /// A number below `limit` (AV1 specification section 4.10.7: ns).
