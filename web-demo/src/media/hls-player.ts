@@ -6,6 +6,12 @@ import type { ErrorData } from 'hls.js';
 import { messageOf } from '../errors';
 import { keepAtLiveEdge, LIVE_EDGE } from './live-edge';
 
+/**
+ * Loaded with the page, though not every viewer needs it: the server may be away when one does, and a browser that could
+ * not load a module once may refuse to try again as long as the page is there.
+ */
+const hlsJs = import('hls.js');
+
 /** Pauses before trying again after the network failed, in milliseconds; the last one repeats. */
 const RETRY_DELAYS_MS = [500, 1_000, 2_000, 4_000];
 /** How many media errors in a row are repaired before giving up. */
@@ -49,7 +55,9 @@ export class HlsPlayer {
     this.#video = video;
     this.#url = url;
     this.#status = status;
-    void this.#start();
+    this.#start().catch((error: unknown) => {
+      status(`The player could not be loaded, please reload the page: ${messageOf(error)}.`);
+    });
   }
 
   destroy(): void {
@@ -78,7 +86,7 @@ export class HlsPlayer {
   }
 
   async #start(): Promise<void> {
-    const { default: HlsJs } = await import('hls.js');
+    const { default: HlsJs } = await hlsJs;
     if (this.#stopped.signal.aborted) {
       return;
     }
